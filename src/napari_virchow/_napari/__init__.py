@@ -1,0 +1,1 @@
+"""The only folder where napari, Qt and magicgui are imported."""

@@ -1,0 +1,77 @@
+"""The wall: imports go down in rank, and the core leaves Qt, napari and torch alone."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import napari_virchow
+
+PACKAGE = Path(napari_virchow.__file__).parent
+RANK = {
+    "paths": 0,
+    "tiles": 0,
+    "vit": 0,
+    "texture": 0,
+    "readers": 1,
+    "chunks": 1,
+    "slide": 2,
+    "sample": 2,
+    "encoders": 2,
+    "store": 2,
+    "schedule": 2,
+    "tissue": 3,
+    "engine": 3,
+    "session": 4,
+    "doctor": 5,
+    "_napari": 6,
+    "cli": 7,
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+MAX_LINES = 400
+
+
+def module_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+    parts = (name.split(".") for name in found)
+    return {p[1] for p in parts if p[0] == "napari_virchow" and len(p) > 1}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_down_in_rank(path):
+    module = module_of(path)
+    if module == "__init__":
+        return
+    for imported in imports_of(path) & RANK.keys():
+        assert imported == module or RANK[imported] < RANK[module], f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_file_is_too_long_to_read(path):
+    assert len(path.read_text("utf-8").splitlines()) <= MAX_LINES
+
+
+def test_importing_the_core_leaves_qt_napari_and_torch_alone():
+    core = [m for m, rank in RANK.items() if m not in ("_napari", "vit")]
+    code = (
+        f"import sys, importlib\nfor m in {core}: importlib.import_module('napari_virchow.' + m)\n"
+        "heavy = {'napari', 'qtpy', 'magicgui', 'superqt', 'torch', 'timm', 'sklearn'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
