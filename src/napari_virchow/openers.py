@@ -1,0 +1,253 @@
+"""Opening a file with tiffslide, OpenSlide or Zarr, and saying why with that one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_virchow.chunks import Level, Pixels
+from napari_virchow.readers import (
+    GENERIC_TIFF,
+    ICC_TAG,
+    Opened,
+    RegionSource,
+    SlideError,
+    fast_tiff_source,
+)
+from napari_virchow.tiles import Rect
+
+_UM_PER_UNIT = {"micrometer": 1.0, "micron": 1.0, "nanometer": 1e-3, "millimeter": 1e3}
+
+
+def open_with_tiffslide(path: str) -> Opened:
+    """Open a TIFF of any vendor.
+
+    Raises
+    ------
+    SlideError
+        If it is a TIFF, but not a brightfield slide.
+    Exception
+        What tiffslide raises on anything else.
+    """
+    import tiffslide
+
+    slide = tiffslide.TiffSlide(path)
+    try:
+        properties = dict(slide.properties)
+        axes = properties.get("tiffslide.series-axes")
+        if axes != "YXS":
+            raise SlideError(
+                f"{path} has the axes {axes}, so it is not an RGB brightfield slide (is it "
+                "fluorescence?); napari can open it, but it cannot be embedded."
+            )
+        levels = _levels(slide.level_dimensions)
+        series = slide.ts_tifffile.series[int(properties.get("tiffslide.series-index", 0))]
+
+        def read(level: int, x: int, y: int, width: int, height: int) -> Pixels:
+            region = slide.zarr_group
+            array = region[str(level)] if len(levels) > 1 or "0" in region else region
+            return np.asarray(array[y : y + height, x : x + width, :3])
+
+        regions = RegionSource(levels, read, slide.close)
+        composed = properties.get("tiffslide.series-composition")
+        fast = "the slide is put together from parts" if composed else None
+        direct = fast or fast_tiff_source(path, levels, series)
+    except BaseException:
+        slide.close()
+        raise
+    opened = Opened(
+        reader="tiffslide",
+        reason="tiffslide reads this format",
+        source=regions,
+        fast=None if isinstance(direct, str) else direct,
+        magnification=_number(properties.get("tiffslide.objective-power")),
+        vendor=properties.get("tiffslide.vendor"),
+        bounds=_bounds(properties, "tiffslide"),
+        associated={
+            name: partial(_rgb, slide.associated_images, name) for name in slide.associated_images
+        },
+    )
+    if isinstance(direct, str):
+        opened.reason += f"; slow path, as {direct}"
+    mpp = _pair(properties.get("tiffslide.mpp-x"), properties.get("tiffslide.mpp-y"))
+    generic = opened.vendor in GENERIC_TIFF and series.kind in GENERIC_TIFF
+    opened.mpp = mpp
+    opened.mpp_note = "the TIFF's resolution tag" if generic else f"{opened.vendor or series.kind}"
+    tag = series.levels[0].pages[0].keyframe.tags.get(ICC_TAG)
+    opened.icc_profile = bytes(tag.value) if tag is not None else None
+    if opened.vendor == "ventana":
+        opened.warnings += (
+            "This is a Ventana BIF file: the overlap of its fields is not corrected, so that "
+            "structures may be doubled at the seams.",
+        )
+    return opened
+
+
+def open_with_openslide(path: str) -> Opened:
+    """Open a file that OpenSlide knows (MRXS, DICOM, …); for a DICOM folder, one of its files.
+
+    Raises
+    ------
+    OpenSlideError
+        If OpenSlide cannot open it.
+    """
+    import openslide
+
+    slide = openslide.OpenSlide(path)
+    properties = dict(slide.properties)
+    levels = _levels(slide.level_dimensions)
+
+    def read(level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        scale_x = levels[0].width / levels[level].width
+        scale_y = levels[0].height / levels[level].height
+        # OpenSlide scales back; half a pixel more keeps rounding from landing one pixel before.
+        corner = int(x * scale_x + scale_x / 2), int(y * scale_y + scale_y / 2)
+        if level == 0:
+            corner = x, y
+        return _on_white(np.asarray(slide.read_region(corner, level, (width, height))))
+
+    profile = getattr(slide, "color_profile", None)
+    return Opened(
+        reader="openslide",
+        reason="OpenSlide reads this format and tiffslide does not",
+        source=RegionSource(levels, read, slide.close),
+        mpp=_pair(properties.get("openslide.mpp-x"), properties.get("openslide.mpp-y")),
+        mpp_note=properties.get("openslide.vendor", ""),
+        magnification=_number(properties.get("openslide.objective-power")),
+        vendor=properties.get("openslide.vendor"),
+        bounds=_bounds(properties, "openslide"),
+        icc_profile=profile.tobytes() if profile is not None else None,
+        quick_hash=properties.get("openslide.quickhash-1"),
+        associated={
+            name: partial(_rgb, slide.associated_images, name) for name in slide.associated_images
+        },
+    )
+
+
+def open_with_zarr(path: str) -> Opened:
+    """Open an OME-Zarr image, version 0.4 (Zarr 2) or 0.5 (Zarr 3).
+
+    Raises
+    ------
+    SlideError
+        If it is no OME-Zarr image, or not one of 8-bit RGB.
+    """
+    import zarr
+
+    group = zarr.open_group(path, mode="r")
+    attributes = dict(group.attrs)
+    ome = attributes.get("ome", attributes)
+    if not isinstance(ome, dict) or not ome.get("multiscales"):
+        raise SlideError(f"{path} is a Zarr store without an OME image; give the image's folder.")
+    image: Any = ome["multiscales"][0]
+    arrays = [group[entry["path"]] for entry in image["datasets"]]
+    axes = [axis["name"] if isinstance(axis, dict) else axis for axis in image["axes"]]
+    first = arrays[0]
+    channels = first.shape[axes.index("c")] if "c" in axes else 1
+    if channels != 3 or first.dtype != np.uint8:
+        raise SlideError(
+            f"{path} has {channels} channel(s) of {first.dtype}, not 8-bit RGB, so it is not a "
+            "brightfield slide; napari can open it, but it cannot be embedded."
+        )
+    where = {name: axes.index(name) for name in ("y", "x", "c")}
+    levels = _levels([(a.shape[where["x"]], a.shape[where["y"]]) for a in arrays])
+
+    def read(level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        index: list[Any] = [0] * len(axes)  # the first plane and time point
+        index[where["y"]], index[where["x"]] = slice(y, y + height), slice(x, x + width)
+        index[where["c"]] = slice(None)
+        pixels = np.asarray(arrays[level][tuple(index)])
+        left = sorted(where, key=lambda name: where[name])
+        return pixels.transpose([left.index(name) for name in "yxc"])
+
+    chunk = max(first.chunks[where["y"]], first.chunks[where["x"]])
+    version = ome.get("version") or image.get("version") or "0.4"
+    return Opened(
+        reader="ome-zarr",
+        reason=f"it is an OME-Zarr {version} image",
+        source=RegionSource(levels, read, lambda: None, size=min(2048, max(256, chunk))),
+        mpp=_zarr_mpp(image, where),
+        mpp_note="OME-Zarr",
+    )
+
+
+def _zarr_mpp(image: Mapping[str, Any], where: Mapping[str, int]) -> tuple[float, float] | None:
+    """Return the (x, y) scale of the finest level in µm, or None if no unit of length is given."""
+    units = [axis.get("unit") if isinstance(axis, dict) else None for axis in image["axes"]]
+    scale = [1.0] * len(units)
+    steps = [*image["datasets"][0].get("coordinateTransformations", ())]
+    for step in [*steps, *image.get("coordinateTransformations", ())]:
+        if step.get("type") == "scale":
+            scale = [a * b for a, b in zip(scale, step["scale"], strict=True)]
+    factors = [_UM_PER_UNIT.get(str(units[where[name]])) for name in "xy"]
+    if factors[0] is None or factors[1] is None:
+        return None
+    return scale[where["x"]] * factors[0], scale[where["y"]] * factors[1]
+
+
+def dicom_in(folder: Path) -> Path | None:
+    """Return the largest DICOM file of a folder (the level 0 of a slide), or None."""
+    files = [p for p in folder.iterdir() if p.is_file() and is_dicom(p)]
+    return max(files, key=lambda p: p.stat().st_size, default=None)
+
+
+def is_dicom(path: Path) -> bool:
+    """Say whether a file starts as DICOM does."""
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def is_zarr(folder: Path) -> bool:
+    """Say whether a folder is a Zarr group."""
+    if (folder / "zarr.json").is_file():
+        kind = json.loads((folder / "zarr.json").read_text("utf-8")).get("node_type")
+        return bool(kind == "group")
+    return (folder / ".zgroup").is_file()
+
+
+def _levels(sizes: Any) -> tuple[Level, ...]:
+    width, height = sizes[0]
+    return tuple(Level(int(w), int(h), (width / w + height / h) / 2) for w, h in sizes)
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value) if value is not None else None
+    except ValueError:
+        return None
+
+
+def _pair(x: Any, y: Any) -> tuple[float, float] | None:
+    found = _number(x), _number(y)
+    if found[0] is None or found[1] is None:
+        return None
+    return found[0], found[1]
+
+
+def _bounds(properties: Mapping[str, Any], prefix: str) -> Rect | None:
+    numbers = [
+        _number(properties.get(f"{prefix}.bounds-{n}")) for n in ("x", "y", "width", "height")
+    ]
+    x, y, width, height = numbers
+    if x is None or y is None or not width or not height:
+        return None
+    return Rect(x, y, width, height)
+
+
+def _rgb(images: Mapping[str, Any], name: str) -> Pixels:
+    return np.asarray(images[name].convert("RGB"))
+
+
+def _on_white(rgba: Pixels) -> Pixels:
+    """Lay pixels on white where they are transparent (OpenSlide: outside what was scanned)."""
+    rgb, alpha = rgba[..., :3], rgba[..., 3:]
+    if alpha.min() == 255:
+        return np.ascontiguousarray(rgb)
+    part = alpha.astype(np.uint16)
+    # OpenSlide's Python layer has already divided by alpha, so this is plain compositing.
+    return ((rgb * part + 255 * (255 - part)) // 255).astype(np.uint8)

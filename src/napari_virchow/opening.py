@@ -1,0 +1,159 @@
+"""Opening: which reader a file needs, whether its fast path is right, and who the slide is."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_virchow.chunks import Chunk, Source, Window, read_windows
+from napari_virchow.openers import (
+    dicom_in,
+    is_dicom,
+    is_zarr,
+    open_with_openslide,
+    open_with_tiffslide,
+    open_with_zarr,
+)
+from napari_virchow.readers import Opened, SlideError
+
+IDENTITY_BLOCK = 64 << 10
+
+
+def open_file(where: str) -> tuple[Opened, str]:
+    """Open a file, folder or URL with the reader that fits, and tell its identity.
+
+    Returns
+    -------
+    opened : Opened
+        What the reader found.
+    identity : str
+        32 hex digits that follow the content, not the name or the place.
+
+    Raises
+    ------
+    SlideError
+        If it cannot be opened as a slide.
+    """
+    local = None if "://" in where else Path(where)
+    if local is not None and not local.exists():
+        raise SlideError(f"There is no file {where}; check the path.")
+    try:
+        opened = _open(where, local)
+    except PermissionError as error:
+        raise SlideError(f"{where} may not be read; ask for permission to read it.") from error
+    try:
+        _take_fast_path(opened)
+        return opened, _identity(where, local, opened)
+    except BaseException:
+        opened.source.close()
+        raise
+
+
+def _open(where: str, local: Path | None) -> Opened:
+    """Try the readers in turn; the last one's refusal becomes the sentence."""
+    if local is not None and local.is_dir():
+        if is_zarr(local):
+            return open_with_zarr(where)
+        dicom = dicom_in(local)
+        if dicom is None:
+            raise SlideError(f"The folder {where} holds no slide (no DICOM files, no OME-Zarr).")
+        return _with_openslide(str(dicom), where)
+    if local is not None and is_dicom(local):
+        return _with_openslide(where, where)
+    if local is None and where.rstrip("/").endswith(".zarr"):
+        return open_with_zarr(where)
+    try:
+        return open_with_tiffslide(where)
+    except (SlideError, PermissionError):
+        raise
+    except Exception as error:  # noqa: BLE001  # tiffslide raises many kinds; OpenSlide is next
+        if local is None:
+            why = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+            raise SlideError(f"{where} cannot be opened ({why}); check the address.") from error
+        return _with_openslide(where, where)
+
+
+def _with_openslide(path: str, shown: str) -> Opened:
+    import openslide
+
+    try:
+        return open_with_openslide(path)
+    except openslide.OpenSlideUnsupportedFormatError as error:
+        raise SlideError(
+            f"{shown} is not a slide in any format that tiffslide or OpenSlide can read; "
+            "is it the right file?"
+        ) from error
+    except openslide.OpenSlideError as error:
+        why = str(error).replace(f"Reading {path}: ", "").rstrip(".")
+        raise SlideError(
+            f"{shown} cannot be read as a slide (OpenSlide says: {why}); the file may be damaged "
+            "or of a kind that is not supported."
+        ) from error
+
+
+def _take_fast_path(opened: Opened) -> None:
+    """Use the fast path if, on one chunk of the first and last level, it reads the same pixels."""
+    fast, slow = opened.fast, opened.source
+    if fast is None:
+        return
+    try:
+        for number in {0, len(fast.levels) - 1}:
+            chunk = fast.some_chunk(number)
+            wide, high = fast.chunk_size(number)
+            pixels = fast.decode(chunk)
+            window = Window(number, chunk.col * wide, chunk.row * high, *pixels.shape[1::-1])
+            same = np.empty_like(pixels)
+            errors = read_windows(slow, [window], [same], slow.decode)
+            if errors or not np.array_equal(pixels, same):
+                raise SlideError("it reads other pixels")
+    except Exception as error:  # noqa: BLE001  # tifffile's inner parts may change in any way
+        opened.reason += f"; slow path, as the fast one fails ({error})"
+        fast.close()
+        opened.fast = None
+    else:
+        opened.source = fast
+        opened.reason += "; fast path"
+        opened.slow = slow
+
+
+def _identity(where: str, local: Path | None, opened: Opened) -> str:
+    """Hash what a slide is: sampled blocks of its bytes and its size, never its name or place."""
+    digest = hashlib.blake2b(digest_size=16)
+    sizes = ",".join(f"{level.width}x{level.height}" for level in opened.source.levels)
+    digest.update(sizes.encode())
+    if opened.quick_hash:  # OpenSlide's own, which covers slides of many files
+        digest.update(opened.quick_hash.encode())
+    elif local is not None and local.is_dir():
+        for file in sorted(p for p in local.rglob("*") if p.is_file())[:4096]:
+            digest.update(f"{file.relative_to(local).as_posix()}:{file.stat().st_size}".encode())
+            if file.stat().st_size < IDENTITY_BLOCK and file.name.startswith((".z", "zarr.json")):
+                digest.update(file.read_bytes())
+        _hash_some_pixels(digest, opened.source)
+    elif local is not None:
+        with local.open("rb") as file:
+            _hash_blocks(digest, file, local.stat().st_size)
+    else:
+        import fsspec
+
+        with fsspec.open(where, "rb") as file:
+            _hash_blocks(digest, file, file.size if hasattr(file, "size") else file.seek(0, 2))
+    return digest.hexdigest()
+
+
+def _hash_blocks(digest: Any, file: Any, size: int) -> None:
+    digest.update(str(size).encode())
+    for number in range(5):
+        file.seek(max(0, (size - IDENTITY_BLOCK) * number // 4))
+        digest.update(file.read(IDENTITY_BLOCK))
+
+
+def _hash_some_pixels(digest: Any, source: Source) -> None:
+    last = len(source.levels) - 1
+    wide, high = source.chunk_size(last)
+    level = source.levels[last]
+    digest.update(
+        source.decode(Chunk(last, level.height // 2 // high, level.width // 2 // wide)).tobytes()
+    )

@@ -1,0 +1,187 @@
+"""Readers: what tiffslide, OpenSlide and Zarr know of a file, all in one shape."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_virchow.chunks import Chunk, Level, Pixels, Source
+from napari_virchow.tiles import Rect
+
+VIRTUAL_CHUNK = 512  # px; what is fetched at once from a reader that hides its chunks
+ICC_TAG = 34675
+# A reader's own vendors write a pixel size on purpose; a plain TIFF's resolution is often 72 dpi.
+GENERIC_TIFF = ("generic", "shaped", "uniform", "imagej", "lsm", None)
+
+
+class SlideError(Exception):
+    """A slide cannot be opened or read; one sentence that names it and says what to do."""
+
+
+class MissingPixelSize(SlideError):
+    """The slide does not say how large its pixels are."""
+
+
+@dataclass(slots=True)
+class Opened:
+    """What a reader found out about a slide."""
+
+    reader: str
+    reason: str
+    source: Source
+    fast: TiffSource | None = None  # another way to the same pixels, if it is found right
+    slow: Source | None = None  # the first way, once the fast one is taken
+    mpp: tuple[float, float] | None = None
+    mpp_note: str = ""
+    magnification: float | None = None
+    vendor: str | None = None
+    bounds: Rect | None = None
+    icc_profile: bytes | None = None
+    quick_hash: str | None = None
+    associated: Mapping[str, Callable[[], Pixels]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+class RegionSource:
+    """Chunks cut from a reader that only gives regions.
+
+    Parameters
+    ----------
+    levels : tuple of Level
+        The pyramid.
+    read : callable
+        Gives the RGB pixels of (level, x, y, width, height), all in that level's pixels.
+    close : callable
+        Closes the file.
+    """
+
+    def __init__(
+        self,
+        levels: tuple[Level, ...],
+        read: Callable[[int, int, int, int, int], Pixels],
+        close: Callable[[], None],
+        size: int = VIRTUAL_CHUNK,
+    ) -> None:
+        self.levels, self._read, self._close, self._size = levels, read, close, size
+
+    def chunk_size(self, level: int) -> tuple[int, int]:
+        """Return the (width, height) of the virtual chunks."""
+        return self._size, self._size
+
+    def order(self, chunk: Chunk) -> int:
+        """Return a number that grows row by row."""
+        return (chunk.row << 32) + chunk.col
+
+    def decode(self, chunk: Chunk) -> Pixels:
+        """Return the chunk's pixels."""
+        level = self.levels[chunk.level]
+        x, y = chunk.col * self._size, chunk.row * self._size
+        width, height = min(self._size, level.width - x), min(self._size, level.height - y)
+        return self._read(chunk.level, x, y, width, height)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._close()
+
+
+class TiffSource:
+    """The chunks (tiles or strips) of a local TIFF, read past tiffslide for speed.
+
+    tifffile's own decoder does the work, so every codec and photometric it knows is right; only the
+    reading of the bytes is ours, which lets all cores decode at once.
+    """
+
+    def __init__(self, path: str, levels: tuple[Level, ...], pages: list[Any]) -> None:
+        self.levels = levels
+        self._path = path
+        self._pages = pages
+        self._lock = threading.Lock()
+        self._file = Path(path).open("rb")  # noqa: SIM115  # kept open until close()
+        for page in pages:  # made on first use, which must not happen in several threads at once
+            page.keyframe.decode  # noqa: B018
+        self._grids = [_grid_of(page) for page in pages]
+
+    def chunk_size(self, level: int) -> tuple[int, int]:
+        """Return the (width, height) of the file's tiles or strips."""
+        _, wide, high = self._grids[level]
+        return wide, high
+
+    def order(self, chunk: Chunk) -> int:
+        """Return the chunk's place in the file."""
+        return int(self._pages[chunk.level].dataoffsets[self._index(chunk)])
+
+    def decode(self, chunk: Chunk) -> Pixels:
+        """Return the chunk's pixels; white where the file leaves a tile out."""
+        page, index = self._pages[chunk.level], self._index(chunk)
+        level = self.levels[chunk.level]
+        _, wide, high = self._grids[chunk.level]
+        width = min(wide, level.width - chunk.col * wide)
+        height = min(high, level.height - chunk.row * high)
+        count = page.databytecounts[index]
+        if count == 0:
+            return np.full((height, width, 3), 255, np.uint8)
+        data = self._bytes_at(page.dataoffsets[index], count)
+        pixels = page.keyframe.decode(data, index, jpegtables=page.jpegtables)[0]
+        if pixels is None:
+            raise SlideError(f"The tile {index} of {self._path} is empty.")
+        found: Pixels = pixels[0, :height, :width, :3]
+        return found
+
+    def some_chunk(self, level: int) -> Chunk:
+        """Return a chunk near the middle of a level that the file does not leave out."""
+        per_row, wide, high = self._grids[level]
+        size = self.levels[level]
+        middle = size.height // 2 // high * per_row + size.width // 2 // wide
+        there = np.flatnonzero(self._pages[level].databytecounts)
+        index = middle if not there.size else int(there[np.abs(there - middle).argmin()])
+        return Chunk(level, *divmod(index, per_row))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _index(self, chunk: Chunk) -> int:
+        return chunk.row * self._grids[chunk.level][0] + chunk.col
+
+    def _bytes_at(self, offset: int, count: int) -> bytes:
+        if hasattr(os, "pread"):
+            data = os.pread(self._file.fileno(), count, offset)
+        else:
+            with self._lock:
+                self._file.seek(offset)
+                data = self._file.read(count)
+        if len(data) < count:
+            raise SlideError(f"The file {self._path} ends too early; copy it again.")
+        return data
+
+
+def _grid_of(page: Any) -> tuple[int, int, int]:
+    """Return (chunks per row, chunk width, chunk height) of a TIFF page."""
+    high, wide = page.chunks[:2]
+    return -(-page.imagewidth // wide), int(wide), int(high)
+
+
+def fast_tiff_source(path: str, levels: tuple[Level, ...], series: Any) -> TiffSource | str:
+    """Return a direct source for a TIFF's series, or the reason why there can be none."""
+    if not Path(path).is_file():
+        return "the file is not on this machine"
+    pages = []
+    for level, found in zip(levels, series.levels, strict=True):
+        if len(found.pages) != 1 or found.pages[0] is None:
+            return "a level is made of several pages"
+        page = found.pages[0]
+        key = page.keyframe
+        if (key.imagewidth, key.imagelength) != (level.width, level.height):
+            return "a level is cut out of a larger one"
+        if key.dtype != np.uint8 or key.samplesperpixel not in (3, 4) or key.planarconfig != 1:
+            return "the pixels are not plain 8-bit RGB"
+        if len(page.dataoffsets) != np.prod(key.chunked):
+            return "the file's index is unusual"
+        pages.append(page)
+    return TiffSource(path, levels, pages)
