@@ -62,7 +62,7 @@ def open_with_tiffslide(path: str) -> Opened:
         raise
     opened = Opened(
         reader="tiffslide",
-        reason="tiffslide reads this format",
+        reason="its format is one that tiffslide reads",
         source=regions,
         fast=None if isinstance(direct, str) else direct,
         magnification=_number(properties.get("tiffslide.objective-power")),
@@ -114,7 +114,7 @@ def open_with_openslide(path: str) -> Opened:
     profile = getattr(slide, "color_profile", None)
     return Opened(
         reader="openslide",
-        reason="OpenSlide reads this format and tiffslide does not",
+        reason="its format is one that OpenSlide reads and tiffslide does not",
         source=RegionSource(levels, read, slide.close),
         mpp=_pair(properties.get("openslide.mpp-x"), properties.get("openslide.mpp-y")),
         mpp_note=properties.get("openslide.vendor", ""),
