@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 
 MASK_PX = 2048  # longer side of the mask at most
 SMOOTHING = 1.0  # px of the mask, standard deviation
-# Glass scatters little: its optical density stays below this. Fat and mucus lie just above.
-MIN_DENSITY, MAX_DENSITY = 0.04, 0.20
-MIN_CHROMA = 0.035  # pen, dust and shadow are grey; stain is not
+# Glass is bright: its optical density is below this, and most bright pixels are glass.
+BRIGHT = 0.08
+NEVER_SCANNED = 0.003  # scanners fill what they leave out with pure white
+CLEAN_GLASS = (0.02, 0.012)  # density and chroma to assume where a slide shows no glass
+DENSER, MORE_COLOURED = 0.010, 0.020  # than this slide's glass, at least: fat is hardly more
+DEVIATIONS = 4.0  # of the glass's own colour, which a scanner may leave uneven
+STRONG_COLOUR = 0.10  # enough by itself: thin, bright stain
 SMALLEST_FRACTION = 2e-5  # of the slide: what is smaller is dust
 LARGEST_HOLE = 2e-3  # of the slide: what is larger is glass inside the section
 
@@ -63,9 +67,9 @@ class TissueMask:
 def tissue_mask(slide: Slide) -> TissueMask:
     """Find the tissue of a brightfield slide on a coarse level.
 
-    Stain absorbs and colours light: a pixel is tissue if its optical density exceeds a threshold
-    (Otsu's method, kept within what glass and stain can be), or if it has colour. The density is
-    smoothed first; small holes are filled and small specks removed.
+    Stain absorbs light and colours it: a pixel is tissue if it is denser and more coloured than
+    this slide's own glass, both smoothed first. Pen, dust and shadow are grey and left out. Small
+    holes are then filled, which closes fat cells, and small specks removed.
 
     Raises
     ------
@@ -82,7 +86,10 @@ def tissue_mask(slide: Slide) -> TissueMask:
     lazy = da.from_array(np.stack([density, chroma]), chunks=(1, 1024, 1024))
     smooth = gaussian_filter(lazy, (0, SMOOTHING, SMOOTHING), mode="nearest").compute()
     density, chroma = smooth
-    tissue = (density > _threshold(density)) & (chroma > MIN_CHROMA) | (chroma > 3 * MIN_CHROMA)
+    glass_density, glass_chroma, spread = _glass(density, chroma)
+    denser = density > glass_density + DENSER
+    coloured = chroma > glass_chroma + max(MORE_COLOURED, DEVIATIONS * spread)
+    tissue = (denser & coloured) | (chroma > glass_chroma + STRONG_COLOUR)
     tissue = ~_without_small(~tissue, LARGEST_HOLE * tissue.size)
     tissue = _without_small(tissue, SMALLEST_FRACTION * tissue.size)
     return TissueMask(tissue, (slide.width / tissue.shape[1], slide.height / tissue.shape[0]))
@@ -100,12 +107,17 @@ def _without_small(mask: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
     return np.asarray(keep[labels])
 
 
-def _threshold(density: NDArray[np.float32]) -> float:
-    from skimage.filters import threshold_otsu
-
-    # A slide of one kind only has no two modes to part: the bounds decide.
-    found = float(threshold_otsu(np.clip(density, 0, 0.5))) if np.ptp(density) > 0 else MAX_DENSITY
-    return min(max(found / 2, MIN_DENSITY), MAX_DENSITY)
+def _glass(density: NDArray[np.float32], chroma: NDArray[np.float32]) -> tuple[float, float, float]:
+    """Return the density and chroma of a slide's glass, and the median deviation of the chroma."""
+    bright = (density < BRIGHT) & (density > NEVER_SCANNED)
+    if bright.mean() < LARGEST_HOLE:
+        return *CLEAN_GLASS, 0.0
+    typical = float(np.median(chroma[bright]))
+    return (
+        float(np.median(density[bright])),
+        typical,
+        float(np.median(np.abs(chroma[bright] - typical))),
+    )
 
 
 def _between(table: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
