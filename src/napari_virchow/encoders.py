@@ -1,0 +1,378 @@
+"""Load an encoder by name, and embed tiles with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_virchow import devices
+from napari_virchow.endpoint import Endpoint, find_key
+from napari_virchow.hub import fetch_weights, log_in
+from napari_virchow.specs import SPECS, EncoderSpec, EncoderUnavailable, Pooling, ViTConfig
+from napari_virchow.weights import fill_model, find_weights, hash_weights, read_weights, short_hash
+
+if TYPE_CHECKING:
+    from napari_virchow.vit import ViT
+
+__all__ = ["SPECS", "Encoder", "EncoderSpec", "EncoderUnavailable", "load_encoder", "log_in"]
+
+RANDOM_SUFFIX = "@random"
+# Part of a random encoder's identity: change it when the way weights are drawn changes.
+RANDOM_RECIPE = "normal-0.02-v1"
+RANDOM_SEED = 0
+TEXTURE_BATCH = 32
+TEXTURE_PART = 4
+ENDPOINT_BATCH = 16
+SAME_COSINE = 0.999
+
+Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Tell = Callable[[str], None]
+
+
+@dataclass(eq=False)
+class Encoder:
+    """An encoder that is ready to embed tiles; made by `load_encoder`.
+
+    Parameters
+    ----------
+    spec : EncoderSpec
+        Its row of the table.
+    pooling : {"class", "class+mean", "descriptor"}
+        How tokens become an embedding.
+    dim : int
+        Length of an embedding.
+    device, device_note, precision : str
+        Where it computes, why there, and in what ("float32", "bfloat16" or "float16").
+    weights_hash : str
+        12 hex digits of its weights, or of what stands for them.
+    random : bool
+        Whether the weights are random: its embeddings then mean nothing.
+    batch_size : int
+        Tiles computed at a time; halved when memory runs out.
+    embed_batch : callable
+        Embeds one batch, (n, 224, 224, 3) uint8 to (n, dim) float32.
+    """
+
+    spec: EncoderSpec
+    pooling: Pooling
+    dim: int
+    device: str
+    device_note: str
+    precision: str
+    weights_hash: str
+    batch_size: int
+    embed_batch: Embed = field(repr=False)
+    random: bool = False
+
+    @property
+    def identity(self) -> str:
+        """Name for this encoder with these weights and this pooling, fit for a file name."""
+        suffix = RANDOM_SUFFIX if self.random else ""
+        return f"{self.spec.name}{suffix}-{self.weights_hash}-{self.pooling}"
+
+    def encode(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed tiles, in batches that fit in memory.
+
+        Parameters
+        ----------
+        tiles : ndarray of shape (n, 224, 224, 3), uint8
+            RGB; any n, also 0.
+
+        Returns
+        -------
+        ndarray of shape (n, dim), float32
+            One row per tile, in order.
+
+        Raises
+        ------
+        ValueError
+            If `tiles` has another shape or dtype.
+        EncoderUnavailable
+            If not even one tile fits in memory, or an endpoint fails.
+        """
+        px = self.spec.input_px
+        if tiles.shape[1:] != (px, px, 3) or tiles.dtype != np.uint8:
+            raise ValueError(
+                f"tiles must be (n, {px}, {px}, 3) uint8, got {tiles.shape} {tiles.dtype}"
+            )
+        embeddings = np.empty((len(tiles), self.dim), dtype=np.float32)
+        done = 0
+        while done < len(tiles):
+            batch = tiles[done : done + self.batch_size]
+            computed = self._try(batch)
+            if computed is None:
+                self._halve(len(batch))
+                continue
+            embeddings[done : done + len(batch)] = computed
+            done += len(batch)
+        return embeddings
+
+    def _try(self, batch: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        """Embed one batch; None when memory ran out."""
+        try:
+            return self.embed_batch(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not devices.is_out_of_memory(error):
+                raise
+            return None
+
+    def _halve(self, tried: int) -> None:
+        # Not inside the except clause: its traceback would still hold the tensors of the batch.
+        if tried <= 1:
+            raise EncoderUnavailable(
+                f"{self.spec.title} does not fit in the memory of {self.device}, not even with one "
+                "tile at a time: choose the device 'cpu' or a smaller encoder."
+            )
+        self.batch_size = tried // 2
+        devices.release_memory(self.device)
+
+
+def load_encoder(
+    name: str,
+    *,
+    weights: Path | str | None = None,
+    device: str = "auto",
+    pooling: str | None = None,
+    token: str | None = None,
+    on_progress: Tell | None = None,
+) -> Encoder:
+    """Load an encoder and check that it works.
+
+    Parameters
+    ----------
+    name : str
+        A row of `SPECS`; with "@random" at its end, random weights (for tests and benchmarks).
+    weights : Path or str, optional
+        A local ``.safetensors``, ``.bin`` or ``.pth`` file, or a folder with one, instead of the
+        hub; for encoders that are not downloadable also the https address of an Azure endpoint.
+    device : str
+        "auto", "cpu", "mps", "cuda" or "cuda:1".
+    pooling : {"class", "class+mean"}, optional
+        Instead of the row's own.
+    token : str, optional
+        Hugging Face token (else ``HF_TOKEN`` or a login), or the endpoint's key.
+    on_progress : callable, optional
+        Told what is going on, in a few words, before each step.
+
+    Returns
+    -------
+    Encoder
+
+    Raises
+    ------
+    EncoderUnavailable
+        If it cannot be used; the message says what to do.
+    ValueError
+        If `pooling` is not one of the encoder's.
+    """
+    tell = on_progress or _say_nothing
+    spec, random = _look_up(name, weights)
+    chosen = cast(Pooling, pooling or spec.pooling)
+    spec.dim_of(chosen)  # refuses a pooling the encoder does not have
+    if spec.architecture is None:
+        encoder = _texture(spec)
+    elif isinstance(weights, str) and weights.startswith(("http://", "https://")):
+        encoder = _endpoint(spec, chosen, Endpoint(weights, find_key(token)), tell)
+    elif random:
+        encoder = _random(spec, spec.architecture, chosen, device, tell)
+    else:
+        where = devices.choose_device(device)  # before gigabytes are fetched for nothing
+        files = (
+            fetch_weights(spec, token=token, on_progress=tell)
+            if weights is None
+            else find_weights(weights)
+        )
+        encoder = _from_files(spec, spec.architecture, chosen, where, files, tell)
+    tell("Checking…")
+    check(encoder)
+    return encoder
+
+
+def _say_nothing(_: str) -> None:
+    return
+
+
+def _look_up(name: str, weights: Path | str | None) -> tuple[EncoderSpec, bool]:
+    random = name.endswith(RANDOM_SUFFIX)
+    spec = SPECS.get(name.removesuffix(RANDOM_SUFFIX))
+    if spec is None:
+        raise EncoderUnavailable(f"there is no encoder {name!r}: choose one of {', '.join(SPECS)}.")
+    if spec.architecture is None and (random or weights is not None):
+        raise EncoderUnavailable(f"{spec.name} is built in and takes no weights: leave them out.")
+    if random and weights is not None:
+        raise EncoderUnavailable(
+            f"{name!r} asks for random weights but {str(weights)!r} was given as well: "
+            "leave one of them out."
+        )
+    is_url = isinstance(weights, str) and weights.startswith(("http://", "https://"))
+    if is_url and spec.gate != "not downloadable":
+        raise EncoderUnavailable(
+            f"{spec.title} is not served by an Azure endpoint: give a local weights file, or "
+            "leave it out to use the hub."
+        )
+    return spec, random
+
+
+def _texture(spec: EncoderSpec) -> Encoder:
+    from napari_virchow import texture
+
+    parameters = getattr(texture, "PARAMETERS_HASH", None) or short_hash(
+        repr((texture.VERSION, getattr(texture, "PARAMETERS", None), texture.DIM)).encode()
+    )
+    return Encoder(
+        spec=spec,
+        pooling="descriptor",
+        dim=texture.DIM,
+        device="cpu",
+        device_note="the built-in descriptor needs no GPU",
+        precision="float32",
+        weights_hash=f"v{str(texture.VERSION).removeprefix('v')}-{parameters}",
+        batch_size=TEXTURE_BATCH,
+        embed_batch=lambda tiles: _describe_in_threads(texture.describe, tiles),
+    )
+
+
+def _describe_in_threads(describe: Embed, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Share tiles among the cores: numpy and scipy let go of the lock for most of the work."""
+    parts = np.array_split(tiles, range(TEXTURE_PART, len(tiles), TEXTURE_PART))
+    with ThreadPoolExecutor(min(len(parts), devices.count_cores())) as pool:
+        return np.concatenate(list(pool.map(describe, parts)))
+
+
+def _endpoint(spec: EncoderSpec, pooling: Pooling, endpoint: Endpoint, tell: Tell) -> Encoder:
+    tell(f"Asking {endpoint.host}…")
+    # What it returns is what there is: its length is taken from its first answer, not the row.
+    dim = endpoint.embed(_probe_tiles(spec.input_px)[:1]).shape[1]
+    if pooling != spec.pooling and dim != spec.dim_of(pooling):
+        raise EncoderUnavailable(
+            f"the endpoint {endpoint.host} returns embeddings of {dim} numbers, which is not the "
+            f"pooling {pooling!r}: leave the pooling out."
+        )
+    return Encoder(
+        spec=spec,
+        pooling=pooling,
+        dim=dim,
+        device="endpoint",
+        device_note=f"computed by {endpoint.host}",
+        precision="float32",
+        weights_hash=endpoint.hash,
+        batch_size=ENDPOINT_BATCH,
+        embed_batch=endpoint.embed,
+    )
+
+
+def _random(
+    spec: EncoderSpec, config: ViTConfig, pooling: Pooling, device: str, tell: Tell
+) -> Encoder:
+    from napari_virchow.vit import random_vit
+
+    where = devices.choose_device(device)
+    tell(f"Making random weights for {spec.title}…")
+    model = random_vit(config, RANDOM_SEED)
+    identity = short_hash(f"{RANDOM_RECIPE} {RANDOM_SEED} {config}".encode())
+    return _vit_encoder(spec, model, pooling, where, identity, random=True)
+
+
+def _from_files(
+    spec: EncoderSpec,
+    config: ViTConfig,
+    pooling: Pooling,
+    where: tuple[str, str],
+    files: tuple[Path, ...],
+    tell: Tell,
+) -> Encoder:
+    from napari_virchow.vit import build_on_meta
+
+    tell("Reading weights…")
+    model = build_on_meta(config)
+    try:
+        fill_model(model, read_weights(files), file=files[0], title=spec.title)
+        identity = hash_weights(files)
+    except MemoryError as error:
+        raise EncoderUnavailable(
+            f"there is not enough memory to read {files[0]}: close other programs, or choose a "
+            "smaller encoder."
+        ) from error
+    return _vit_encoder(spec, model, pooling, where, identity, random=False)
+
+
+def _vit_encoder(
+    spec: EncoderSpec,
+    model: ViT,
+    pooling: Pooling,
+    where: tuple[str, str],
+    weights_hash: str,
+    *,
+    random: bool,
+) -> Encoder:
+    from napari_virchow.vit import vit_embedder
+
+    device, note = where
+    dtype = devices.choose_precision(device)
+    try:
+        model = model.lower(dtype).to(device)
+    except RuntimeError as error:
+        if not devices.is_out_of_memory(error):
+            raise
+        raise EncoderUnavailable(
+            f"the weights of {spec.title} do not fit in the memory of {device}: "
+            "choose the device 'cpu' or a smaller encoder."
+        ) from error
+    return Encoder(
+        spec=spec,
+        pooling=pooling,
+        dim=spec.dim_of(pooling),
+        device=device,
+        device_note=note,
+        precision=str(dtype).removeprefix("torch."),
+        weights_hash=weights_hash,
+        batch_size=devices.choose_batch_size(model.config, device, dtype, spec.input_px),
+        embed_batch=vit_embedder(model, spec, pooling, device),
+        random=random,
+    )
+
+
+def check(encoder: Encoder) -> None:
+    """Embed a seeded tile twice and a white one, and refuse an encoder that cannot be trusted.
+
+    Raises
+    ------
+    EncoderUnavailable
+        If an embedding has another length than it should, is not finite, differs between two
+        runs, or is the same whatever the tile.
+    """
+    tiles = _probe_tiles(encoder.spec.input_px)
+    title = encoder.spec.title
+    advice = "use other weights, or report this."
+    try:
+        first, white = encoder.encode(tiles)
+        again = encoder.encode(tiles[:1])[0]
+    except ValueError as error:  # a row of another length does not fit in the array
+        raise EncoderUnavailable(
+            f"{title} does not embed as its row says ({error}): {advice}"
+        ) from error
+    if not np.isfinite([first, white, again]).all():
+        raise EncoderUnavailable(f"{title} returns numbers that are not finite: {advice}")
+    span = np.abs(first).max()
+    if np.ptp(first) == 0 or np.abs(first - white).max() <= 1e-6 * span:
+        raise EncoderUnavailable(f"{title} embeds every tile the same: {advice}")
+    cosine = first @ again / (np.linalg.norm(first) * np.linalg.norm(again))
+    if cosine < SAME_COSINE:
+        raise EncoderUnavailable(
+            f"{title} embeds the same tile differently the second time "
+            f"(cosine {cosine:.4f}): {advice}"
+        )
+
+
+def _probe_tiles(px: int) -> NDArray[np.uint8]:
+    """Return a tile of pink and violet blots and a white one, (2, px, px, 3)."""
+    generator = np.random.default_rng(7)
+    blots = generator.integers(90, 240, (px // 14 + 1, px // 14 + 1, 3)).astype(np.uint8)
+    tile = blots.repeat(14, axis=0).repeat(14, axis=1)[:px, :px]
+    return np.stack([tile, np.full_like(tile, 255)])
