@@ -1,0 +1,147 @@
+"""Choose an encoder, see on what terms it comes, get its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_virchow._napari.dialogs import LogInDialog
+from napari_virchow._napari.parts import Note, button
+from napari_virchow._napari.tasks import Tasks
+from napari_virchow._napari.words import encoder_words, spec_words
+from napari_virchow.encoders import SPECS, Encoder, EncoderSpec, log_in
+
+WEIGHTS_FILTER = "Weights (*.safetensors *.bin *.pth);;All files (*)"
+
+
+class EncoderBox(QWidget):
+    """The encoder's part of the dock; it only asks, whoever listens to `wanted` loads.
+
+    Built-in encoders are asked for as soon as they are chosen. Those with weights wait for
+    a button, as loading may download gigabytes.
+    """
+
+    wanted = Signal(str, object)  # name, path of the weights or None for the hub
+    chosen = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._tasks = Tasks(self)
+        self._loaded: Encoder | None = None
+        self._loading = False
+        self._dialog: LogInDialog | None = None
+        self.combo = QComboBox()
+        self.combo.setToolTip("Which model turns a tile into numbers")
+        self.combo.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        for spec in SPECS.values():
+            self.combo.addItem(spec.title, spec.name)
+            self.combo.setItemData(self.combo.count() - 1, spec.notes or spec.title, 3)
+        self.terms, self.status = Note(), Note()
+        self.load = button("Load", "Get the weights from the hub (or its local cache) and use them")
+        self.file = button("Weights file…", "Use weights that you have as a file")
+        self.account = button("Log in…", "Tell the Hugging Face hub who you are")
+        self._buttons = QWidget()
+        row = QHBoxLayout(self._buttons)
+        row.setContentsMargins(0, 2, 0, 0)
+        for each in (self.load, self.file, self.account):
+            row.addWidget(each)
+        row.addStretch()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2)
+        for widget in (self.combo, self.terms, self.status, self._buttons):
+            column.addWidget(widget)
+        self.combo.currentIndexChanged.connect(self._on_chosen)
+        self.load.clicked.connect(lambda: self.wanted.emit(self.spec.name, None))
+        self.file.clicked.connect(self._on_file)
+        self.account.clicked.connect(self._on_account)
+        self._update()
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """The row of the table that is chosen, loaded or not."""
+        return SPECS[self.combo.currentData()]
+
+    @property
+    def ready(self) -> bool:
+        """Whether the chosen encoder is the loaded one."""
+        return self._loaded is not None and self._loaded.spec.name == self.spec.name
+
+    def show_encoder(self, encoder: Encoder | None) -> None:
+        """Show what is loaded now; the choice follows it, when somebody else loaded it."""
+        self._loaded, self._loading = encoder, False
+        if encoder is not None and not self.ready:
+            index = self.combo.findData(encoder.spec.name)
+            self.combo.blockSignals(True)
+            self.combo.setCurrentIndex(index)
+            self.combo.blockSignals(False)
+        self._update()
+
+    def show_loading(self, sentence: str) -> None:
+        """Show that an encoder is being loaded, and how far that is."""
+        self._loading = True
+        self._update()
+        self.status.say(sentence)
+
+    def show_failure(self) -> None:
+        """Show that loading failed; what was loaded before stays in use."""
+        self._loading = False
+        self._update()
+
+    def _update(self) -> None:
+        spec, loaded = self.spec, self._loaded
+        built_in = spec.architecture is None
+        self.terms.say(spec_words(spec))
+        self.terms.setToolTip(spec.notes)
+        if loaded is not None and self.ready:
+            self.status.say(encoder_words(loaded))
+            self.status.setToolTip(f"{loaded.device_note}; {loaded.precision}; {loaded.identity}")
+        elif not self._loading:
+            self.status.say("" if built_in else f"Not loaded yet: {_next_step(spec)}.")
+        self._buttons.setVisible(not built_in)
+        self.load.setVisible(spec.hub_id is not None)
+        self.load.setText("Reload" if self.ready else "Load")
+        self.account.setVisible(spec.gate in ("approval", "click-through"))
+        for each in (self.load, self.file, self.combo):
+            each.setEnabled(not self._loading)
+
+    def _on_chosen(self) -> None:
+        self._update()
+        self.chosen.emit()
+        if self.spec.architecture is None and not self.ready:
+            self.wanted.emit(self.spec.name, None)
+
+    def _on_file(self) -> None:
+        name, _ = QFileDialog.getOpenFileName(
+            self, f"Weights of {self.spec.title}", "", WEIGHTS_FILTER
+        )
+        if name:
+            self.wanted.emit(self.spec.name, Path(name))
+
+    def _on_account(self) -> None:
+        self._dialog = LogInDialog(self._on_token, self)
+        self._dialog.destroyed.connect(self._on_dialog_gone)
+        self._dialog.open()
+
+    def _on_token(self, token: str) -> None:
+        self._tasks.run(log_in, token, done=self._on_logged_in, failed=self._on_refused)
+
+    def _on_logged_in(self, account: str) -> None:
+        if self._dialog is not None:
+            self._dialog.accept()
+        self.status.say(f"Logged in as {account}. Press Load to get the weights.")
+
+    def _on_refused(self, error: Exception) -> None:
+        if self._dialog is not None:
+            self._dialog.say(str(error))
+
+    def _on_dialog_gone(self) -> None:
+        self._dialog = None
+
+
+def _next_step(spec: EncoderSpec) -> str:
+    if spec.hub_id is None:
+        return "choose its weights file"
+    return "load it from the hub, or choose a weights file"
