@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
 from tests.slides import picture, write_svs
@@ -48,29 +46,3 @@ def test_the_overview_covers_the_whole_slide(slide):
     assert pixels.shape == (525, 650, 3)
     assert downsample == 4
     assert slide.overview(650)[0] is pixels
-
-
-def test_nothing_is_decoded_for_what_is_only_asked_from_memory(tmp_path):
-    path = write_svs(tmp_path / "fresh.svs", PIXELS)
-    with open_slide(path) as slide:
-        level, box = slide.pyramid()[0], (slice(300, 900), slice(400, 1500))
-        blank, missing = level.cached(box)
-        assert missing
-        assert (blank == 255).all()
-        slide.overview()
-        blurred, missing = level.cached(box)
-        assert missing
-        assert np.abs(blurred.astype(int) - PIXELS[box]).mean() < 20
-        ready = threading.Event()
-        level.prefetch(box, ready.set)
-        assert ready.wait(20)
-        exact, missing = level.cached(box)
-        assert not missing
-        np.testing.assert_array_equal(exact, PIXELS[box])
-
-
-def test_every_prefetch_is_answered_even_when_overtaken(slide):
-    level, done = slide.pyramid()[0], threading.Semaphore(0)
-    for start in range(0, 2000, 100):
-        level.prefetch((slice(start, start + 200), slice(0, 2600)), done.release)
-    assert all(done.acquire(timeout=20) for _ in range(20))

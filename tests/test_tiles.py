@@ -39,7 +39,13 @@ def test_pixels_that_are_not_square_make_tiles_that_are_square_in_um():
 
 @pytest.mark.parametrize(
     ("point", "tile"),
-    [((0, 0), (0, 0)), ((199.9, 200), (1, 0)), ((999, 699), (3, 4)), ((1000, 0), None), ((-1, 0), None)],
+    [
+        ((0, 0), (0, 0)),
+        ((199.9, 200), (1, 0)),
+        ((999, 699), (3, 4)),
+        ((1000, 0), None),
+        ((-1, 0), None),
+    ],
 )
 def test_tile_under_a_point(point, tile):
     assert GRID.tile_at(*point) == tile

@@ -224,11 +224,5 @@ def n_cores() -> int:
 
 @cache
 def decoders() -> ThreadPoolExecutor:
-    """Return the threads that decode what is waited for. They never wait for one another."""
+    """Return the threads that decode. They never wait for one another."""
     return ThreadPoolExecutor(n_cores(), thread_name_prefix="decode")
-
-
-@cache
-def prefetchers() -> ThreadPoolExecutor:
-    """Return the threads that decode what will be drawn, apart from those that are waited for."""
-    return ThreadPoolExecutor(max(2, n_cores() // 2), thread_name_prefix="prefetch")

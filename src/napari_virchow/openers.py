@@ -49,7 +49,7 @@ def open_with_tiffslide(path: str) -> Opened:
         series = slide.ts_tifffile.series[int(properties.get("tiffslide.series-index", 0))]
 
         def read(level: int, x: int, y: int, width: int, height: int) -> Pixels:
-            region = slide.zarr_group
+            region: Any = slide.zarr_group
             array = region[str(level)] if len(levels) > 1 or "0" in region else region
             return np.asarray(array[y : y + height, x : x + width, :3])
 
@@ -78,7 +78,8 @@ def open_with_tiffslide(path: str) -> Opened:
     generic = opened.vendor in GENERIC_TIFF and series.kind in GENERIC_TIFF
     opened.mpp = mpp
     opened.mpp_note = "the TIFF's resolution tag" if generic else f"{opened.vendor or series.kind}"
-    tag = series.levels[0].pages[0].keyframe.tags.get(ICC_TAG)
+    first: Any = series.levels[0].pages[0]
+    tag = first.keyframe.tags.get(ICC_TAG)
     opened.icc_profile = bytes(tag.value) if tag is not None else None
     if opened.vendor == "ventana":
         opened.warnings += (
@@ -145,7 +146,7 @@ def open_with_zarr(path: str) -> Opened:
     if not isinstance(ome, dict) or not ome.get("multiscales"):
         raise SlideError(f"{path} is a Zarr store without an OME image; give the image's folder.")
     image: Any = ome["multiscales"][0]
-    arrays = [group[entry["path"]] for entry in image["datasets"]]
+    arrays: list[Any] = [group[entry["path"]] for entry in image["datasets"]]
     axes = [axis["name"] if isinstance(axis, dict) else axis for axis in image["axes"]]
     first = arrays[0]
     channels = first.shape[axes.index("c")] if "c" in axes else 1

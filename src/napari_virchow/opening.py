@@ -126,12 +126,12 @@ def _identity(where: str, local: Path | None, opened: Opened) -> str:
     digest.update(sizes.encode())
     if opened.quick_hash:  # OpenSlide's own, which covers slides of many files
         digest.update(opened.quick_hash.encode())
-    elif local is not None and local.is_dir():
-        for file in sorted(p for p in local.rglob("*") if p.is_file())[:4096]:
-            digest.update(f"{file.relative_to(local).as_posix()}:{file.stat().st_size}".encode())
-            if file.stat().st_size < IDENTITY_BLOCK and file.name.startswith((".z", "zarr.json")):
-                digest.update(file.read_bytes())
-        _hash_some_pixels(digest, opened.source)
+    elif local is not None and local.is_dir():  # OME-Zarr: its description, and some pixels
+        for pattern in ("zarr.json", ".zattrs", "*/zarr.json", "*/.zarray"):
+            for described in sorted(local.glob(pattern)):
+                digest.update(described.read_bytes())
+        for level in {0, len(opened.source.levels) - 1}:
+            _hash_middle(digest, opened.source, level)
     elif local is not None:
         with local.open("rb") as file:
             _hash_blocks(digest, file, local.stat().st_size)
@@ -150,10 +150,8 @@ def _hash_blocks(digest: Any, file: Any, size: int) -> None:
         digest.update(file.read(IDENTITY_BLOCK))
 
 
-def _hash_some_pixels(digest: Any, source: Source) -> None:
-    last = len(source.levels) - 1
-    wide, high = source.chunk_size(last)
-    level = source.levels[last]
-    digest.update(
-        source.decode(Chunk(last, level.height // 2 // high, level.width // 2 // wide)).tobytes()
-    )
+def _hash_middle(digest: Any, source: Source, level: int) -> None:
+    wide, high = source.chunk_size(level)
+    size = source.levels[level]
+    middle = Chunk(level, size.height // 2 // high, size.width // 2 // wide)
+    digest.update(source.decode(middle).tobytes())

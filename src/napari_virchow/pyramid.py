@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_virchow.chunks import (
-    WHITE,
-    Chunk,
-    Pixels,
-    Window,
-    chunks_of,
-    paste,
-    prefetchers,
-)
+from napari_virchow.chunks import Pixels, Window
 
 if TYPE_CHECKING:
     from napari_virchow.slide import Slide
@@ -49,8 +39,6 @@ class SlideLevel:
         self._slide, self._level, self._factor = slide, level, factor
         stored = slide.levels[level]
         self.shape = (-(-stored.height // factor), -(-stored.width // factor), 3)
-        self._newest = 0
-        self._counter = itertools.count(1)
 
     @property
     def size(self) -> int:
@@ -63,85 +51,13 @@ class SlideLevel:
     def __getitem__(self, key: Any) -> Pixels:
         window, rest = self._window(key)
         if self._factor > MADE_FACTOR:
-            return self._from_overview(window, self._slide.overview(OVERVIEW_PX)[0])[rest]
-        pixels = self._slide.read_window(self._stored(window))
-        return _mean(pixels, self._factor)[rest]
+            pixels = self._from_overview(window, self._slide.overview(OVERVIEW_PX)[0])
+        else:
+            pixels = _mean(self._slide.read_window(self._stored(window)), self._factor)
+        return np.asarray(pixels[rest])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
         return np.asarray(self[:, :, :], dtype=dtype)
-
-    def cached(self, key: Any) -> tuple[Pixels, bool]:
-        """Return what is there without decoding anything.
-
-        Returns
-        -------
-        pixels : ndarray
-            As ``self[key]``, but where chunks are missing the upsampled overview, or white.
-        missing : bool
-            Whether any are missing.
-        """
-        window, rest = self._window(key)
-        overview = self._slide.known_overview()
-        if self._factor > MADE_FACTOR:
-            if overview is None:
-                blank = np.full((window.height, window.width, 3), WHITE, np.uint8)
-                return blank[rest], True
-            return self._from_overview(window, overview)[rest], False
-        source, cache = self._slide.source, self._slide.view_cache
-        stored = self._stored(window)
-        found = {chunk: cache.peek(chunk) for chunk in chunks_of(source, stored)}
-        missing = any(pixels is None for pixels in found.values())
-        if missing and overview is not None and self._factor == 1:
-            out = self._from_overview(window, overview)
-        else:
-            out = np.full((stored.height, stored.width, 3), WHITE, np.uint8)
-        if missing and self._factor > 1:  # averaging a part is not worth it
-            blank = out[:: self._factor, :: self._factor]
-            made = blank if overview is None else self._from_overview(window, overview)
-            return made[rest], True
-        for chunk, pixels in found.items():
-            if pixels is not None:
-                paste(source, stored, chunk, pixels, out)
-        return _mean(self._slide.correct(out), self._factor)[rest], missing
-
-    def prefetch(self, key: Any, on_ready: Callable[[], None]) -> None:
-        """Decode what is missing of ``self[key]`` in the background, then call `on_ready`.
-
-        A newer call drops what an older one of this level has not begun; `on_ready` is called for
-        both, once each, from a worker thread.
-        """
-        window, _ = self._window(key)
-        number = self._newest = next(self._counter)
-        pool = prefetchers()
-        if self._factor > MADE_FACTOR:
-            pool.submit(_then, lambda: self._slide.overview(OVERVIEW_PX), on_ready)
-            return
-        stored = self._stored(window)
-        middle = stored.x + stored.width / 2, stored.y + stored.height / 2
-        wide, high = self._slide.source.chunk_size(self._level)
-
-        def distance(chunk: Chunk) -> float:
-            x, y = (chunk.col + 0.5) * wide, (chunk.row + 0.5) * high
-            return (x - middle[0]) ** 2 + (y - middle[1]) ** 2
-
-        cache = self._slide.view_cache
-        todo = [c for c in chunks_of(self._slide.source, stored) if cache.peek(c) is None]
-        todo.sort(key=distance)
-        share = 8
-        parts = [todo[start : start + share] for start in range(0, len(todo), share)] or [[]]
-        left = itertools.count(len(parts) - 1, -1)  # next() is atomic
-
-        def work(chunks: list[Chunk]) -> None:
-            for chunk in chunks:
-                if number == self._newest:
-                    self._slide.warm(chunk)
-
-        def finish() -> None:
-            if next(left) == 0:
-                on_ready()
-
-        for part in parts:
-            pool.submit(_then, lambda part=part: work(part), finish)
 
     def _stored(self, window: Window) -> Window:
         factor = self._factor
@@ -160,7 +76,9 @@ class SlideLevel:
             at = keys.index(Ellipsis)
             keys = keys[:at] + (slice(None),) * (4 - len(keys)) + keys[at + 1 :]
         keys += (slice(None),) * (3 - len(keys))
-        starts, stops, rest = [], [], []
+        starts: list[int] = []
+        stops: list[int] = []
+        rest: list[Any] = []
         for one, length in zip(keys[:2], self.shape[:2], strict=True):
             if isinstance(one, slice):
                 start, stop, step = one.indices(length)
@@ -183,7 +101,7 @@ class SlideLevel:
         """Return a box enlarged from the overview (nearest pixel)."""
         rows = np.arange(window.y, window.y + window.height) * overview.shape[0] // self.shape[0]
         cols = np.arange(window.x, window.x + window.width) * overview.shape[1] // self.shape[1]
-        return overview[rows][:, cols]
+        return np.asarray(overview[rows][:, cols])
 
 
 def make_pyramid(slide: Slide) -> list[SlideLevel]:
@@ -226,10 +144,3 @@ def _mean(pixels: Pixels, factor: int) -> Pixels:
     from PIL import Image
 
     return np.asarray(Image.fromarray(pixels).reduce(factor))
-
-
-def _then(work: Callable[[], Any], after: Callable[[], None]) -> None:
-    try:
-        work()
-    finally:
-        after()

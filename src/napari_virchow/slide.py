@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 
@@ -32,7 +31,6 @@ SAME_SCALE = 0.01  # pixels that differ by less in size are taken as they are
 VIEW_CACHE = 256 << 20
 BATCH_CACHE = 24 << 20  # a larger one is slower: fresh memory costs more than decoding again
 SCRATCH = 96 << 20  # bytes of unreduced windows at a time
-_log = logging.getLogger(__name__)
 
 
 class Slide:
@@ -168,7 +166,7 @@ class Slide:
         errors = read_windows(self._source, [window], [out], fetch)
         for error in errors.values():
             raise self._unreadable(error) from error
-        return self.correct(out)
+        return self._correct(out)
 
     def read_tiles(
         self,
@@ -211,7 +209,7 @@ class Slide:
         for start in range(0, len(tiles), max(1, step)):
             part = tiles[start : start + step]
             windows = [self._window(grid, tile, level, wide, high) for tile in part]
-            outs: Sequence[Pixels] = out[start : start + step]
+            outs = list(out[start : start + step])  # views
             if not plain:
                 outs = [np.full((high, wide, 3), WHITE, np.uint8) for _ in part]
             errors = read_windows(self._source, windows, outs, self._fetch)
@@ -223,7 +221,7 @@ class Slide:
                 if on_error is None:
                     raise self._unreadable(error) from error
                 on_error(part[number], self._unreadable(error))
-        return self.correct(out)
+        return self._correct(out)
 
     def pyramid(self) -> list[SlideLevel]:
         """Return the levels as lazy arrays for a viewer, finest first.
@@ -272,34 +270,8 @@ class Slide:
         self._views.clear()
         self._batches.clear()
 
-    # ---- for pyramid.py
-
-    @property
-    def source(self) -> Source:
-        """The chunks of the slide."""
-        return self._source
-
-    @property
-    def view_cache(self) -> ChunkCache:
-        """The chunks that were drawn lately."""
-        return self._views
-
-    def warm(self, chunk: Chunk) -> None:
-        """Decode a chunk to be drawn later; one that cannot be read stays missing."""
-        try:
-            self._views.get(chunk)
-        except Exception as error:  # noqa: BLE001  # a codec may raise anything
-            _log.warning("%s", self._unreadable(error))
-
-    def correct(self, pixels: Pixels) -> Pixels:
-        """Apply the ICC profile, where that was asked for."""
+    def _correct(self, pixels: Pixels) -> Pixels:
         return pixels if self._to_srgb is None else self._to_srgb(pixels)
-
-    def known_overview(self) -> Pixels | None:
-        """Return an overview if one was made already."""
-        return next((pixels for pixels, _ in self._overviews.values()), None)
-
-    # ---- private
 
     def _fetch(self, chunk: Chunk) -> Pixels:
         seen = self._views.peek(chunk)
