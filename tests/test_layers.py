@@ -32,6 +32,7 @@ RANK = {
     "schedule": 2,
     "readers": 2,
     "imaging": 2,
+    "likeness": 2,
     "openers": 3,
     "opening": 4,
     "pyramid": 5,

@@ -24,6 +24,7 @@ from napari_virchow._napari.camera import CameraFollower
 from napari_virchow._napari.empty_page import EmptyPage
 from napari_virchow._napari.encoder_box import EncoderBox
 from napari_virchow._napari.layers import TileLayer, show_only
+from napari_virchow._napari.likeness_box import LikenessBox
 from napari_virchow._napari.link import Links
 from napari_virchow._napari.parts import MIN_WIDTH, Note, button, heading, style
 from napari_virchow._napari.progress_box import ProgressBox
@@ -102,6 +103,7 @@ class EmbeddingWidget(QWidget):
         self.tiles = QCheckBox("Show tiles")
         self.tiles.setToolTip("Colour the tiles: yellow waits, green is embedded, orange failed")
         self.tiles.setChecked(True)
+        self.likeness = LikenessBox(self._viewer, self.session)
         self.whole = button("Embed whole slide", "Embed every tissue tile, behind what I look at")
         self.whole.setSizePolicy(QSizePolicy.Policy.Minimum, QSizePolicy.Policy.Fixed)
         self.alert = Note(alert=True)
@@ -142,7 +144,8 @@ class EmbeddingWidget(QWidget):
             column.addWidget(heading(title))
             column.addWidget(widget)
             column.addSpacing(4)
-        for widget in (self.live, self.tiles, self.whole, self.progress_box, self.alert):
+        boxes = (self.live, self.tiles, self.likeness)
+        for widget in (*boxes, self.whole, self.progress_box, self.alert):
             column.addWidget(widget)
         column.addSpacing(6)
         column.addWidget(self.stored_box)
@@ -373,6 +376,7 @@ class EmbeddingWidget(QWidget):
             self.magnification.setItemText(0, f"{AUTO} ({now})")
         else:
             self.magnification.setItemText(0, AUTO)
+        self.likeness.look_at(slide, self._layer, self._mpp)
         possible = slide is not None and slide.mpp is not None and self.encoder_box.ready
         self.whole.setEnabled(possible and self._mpp is not None)
         at = "" if self._mpp is None else f" at {10 / self._mpp:g}×"
