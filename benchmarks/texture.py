@@ -26,7 +26,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from napari_virchow import texture
+from napari_virchow.encoders import texture
 from napari_virchow.sample import CLASSES, read_truth, sample_slide
 from napari_virchow.tiles import TILE_PX
 

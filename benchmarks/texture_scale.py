@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_virchow import texture
+from napari_virchow.encoders import texture
 from napari_virchow.histology import CLASSES, COARSE, paint
 
 SEEDS = (101, 102, 103, 104)

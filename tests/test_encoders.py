@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from napari_virchow import devices, encoders, texture
-from napari_virchow.encoders import Encoder, check, load_encoder
-from napari_virchow.specs import SPECS, EncoderSpec, EncoderUnavailable, ViTConfig
-from napari_virchow.vit import build_on_meta, random_vit, vit_embedder
-from napari_virchow.weights import hash_weights
+from napari_virchow import encoders
+from napari_virchow.encoders import Encoder, check, devices, load_encoder, texture
+from napari_virchow.encoders.specs import SPECS, EncoderSpec, EncoderUnavailable, ViTConfig
+from napari_virchow.encoders.vit import build_on_meta, random_vit, vit_embedder
+from napari_virchow.encoders.weights import hash_weights
 
 CONFIG = ViTConfig(16, 96, 4, 4, 256, mlp="swiglu", layer_scale=True, registers=2)
 TINY = replace(
@@ -214,7 +214,7 @@ def row_cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def test_a_file_loads_under_the_hash_of_its_contents(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_virchow.weights.cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr("napari_virchow.encoders.weights.cache_dir", lambda: tmp_path / "cache")
     model = random_vit(CONFIG, seed=8)
     file = tmp_path / "tiny.safetensors"
     save_file(model.state_dict(), file)
@@ -244,7 +244,7 @@ def test_random_weights_are_marked_and_the_same_every_time(tiny):
 
 
 def test_weights_that_embed_everything_the_same_are_refused(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_virchow.weights.cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr("napari_virchow.encoders.weights.cache_dir", lambda: tmp_path / "cache")
     state = {n: torch.zeros_like(t) for n, t in random_vit(CONFIG).state_dict().items()}
     save_file(state, tmp_path / "zero.safetensors")
     with pytest.raises(EncoderUnavailable, match="every tile the same"):

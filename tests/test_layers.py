@@ -15,44 +15,24 @@ PACKAGE = Path(napari_virchow.__file__).parent
 RANK = {
     "paths": 0,
     "tiles": 0,
-    "specs": 0,
-    "texture_scale": 0,
     "states": 1,
     "blocks": 1,
     "memory": 1,
-    "vit": 1,
-    "devices": 1,
-    "weights": 1,
-    "texture": 1,
-    "chunks": 1,
+    "likeness": 1,
     "histology": 1,
-    "hub": 2,
-    "endpoint": 2,
+    "slide": 2,
+    "encoders": 2,
     "layout": 2,
     "schedule": 2,
-    "readers": 2,
-    "imaging": 2,
-    "likeness": 2,
-    "openers": 3,
-    "opening": 4,
-    "pyramid": 5,
-    "slide": 6,
-    "sample": 6,
-    "encoders": 6,
-    "store": 6,
-    "shelf": 7,
-    "tissue": 7,
-    "work": 7,
-    "desk": 8,
-    "crew": 9,
-    "pipeline": 10,
-    "engine": 11,
-    "session": 12,
-    "doctor": 13,
-    "cli_text": 13,
-    "cli_embed": 13,
-    "_napari": 14,
-    "cli": 15,
+    "sample": 2,
+    "tissue": 3,
+    "store": 3,
+    "shelf": 4,
+    "engine": 4,
+    "session": 5,
+    "doctor": 6,
+    "_napari": 7,
+    "cli": 8,
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 400
@@ -92,7 +72,7 @@ def test_no_file_is_too_long_to_read(path):
 
 
 def test_importing_the_core_leaves_qt_napari_and_torch_alone():
-    core = [m for m, rank in RANK.items() if m not in ("_napari", "vit")]
+    core = [m for m in RANK if m != "_napari"]
     code = (
         f"import sys, importlib\nfor m in {core}: importlib.import_module('napari_virchow.' + m)\n"
         "heavy = {'napari', 'qtpy', 'magicgui', 'superqt', 'torch', 'timm', 'sklearn'}\n"

@@ -16,7 +16,9 @@ TOP = Path(__file__).parents[1]
 BINDINGS = {"pyqt5", "pyqt6", "pyside2", "pyside6", "pyside6-essentials"}
 ASKED_FOR = {"napari", "magicgui", "torch", "tiffslide", "qtpy", "scikit-learn", "dask-image"}
 MODULES = {
+    "scikit-image": "skimage",
     "scikit-learn": "sklearn",
+    "scikit-image": "skimage",
     "openslide-python": "openslide",
     "pillow": "PIL",
 }

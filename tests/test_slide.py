@@ -94,7 +94,7 @@ def test_the_same_pixels_come_from_the_slow_path(svs, monkeypatch):
     with open_slide(svs) as slide:
         fast = slide.read_tiles(slide.grid(0.5), [Tile(2, 3), Tile(5, 7)])
     monkeypatch.setattr(
-        "napari_virchow.openers.fast_tiff_source", lambda *_: "this is a test of the slow one"
+        "napari_virchow.slide.openers.fast_tiff_source", lambda *_: "this is a test of the slow one"
     )
     with open_slide(svs) as slide:
         assert "slow path, as this is a test" in slide.reader_reason
@@ -103,7 +103,7 @@ def test_the_same_pixels_come_from_the_slow_path(svs, monkeypatch):
 
 
 def test_a_fast_path_that_reads_other_pixels_is_not_used(svs, monkeypatch):
-    from napari_virchow.readers import TiffSource
+    from napari_virchow.slide.readers import TiffSource
 
     honest = TiffSource.decode
     monkeypatch.setattr(TiffSource, "decode", lambda self, chunk: 255 - honest(self, chunk))

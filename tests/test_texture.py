@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_virchow import texture
+from napari_virchow.encoders import texture
 from napari_virchow.histology import CLASSES, COARSE, paint
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from napari_virchow.specs import SPECS, ViTConfig
-from napari_virchow.vit import ViT, build_on_meta, random_vit
+from napari_virchow.encoders.specs import SPECS, ViTConfig
+from napari_virchow.encoders.vit import ViT, build_on_meta, random_vit
 
 RELATIVE = 1e-5
 KEPT: list[object] = []  # an operator is declared for as long as its library object lives

@@ -19,11 +19,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from napari_virchow.encoders import load_encoder
-from napari_virchow.endpoint import Endpoint
-from napari_virchow.hub import cached_weights, fetch_weights, log_in
-from napari_virchow.specs import SPECS, EncoderUnavailable, ViTConfig
-from napari_virchow.vit import build_on_meta, random_vit
-from napari_virchow.weights import fill_model, find_weights, hash_weights, read_weights
+from napari_virchow.encoders.endpoint import Endpoint
+from napari_virchow.encoders.hub import cached_weights, fetch_weights, log_in
+from napari_virchow.encoders.specs import SPECS, EncoderUnavailable, ViTConfig
+from napari_virchow.encoders.vit import build_on_meta, random_vit
+from napari_virchow.encoders.weights import fill_model, find_weights, hash_weights, read_weights
 
 CONFIG = ViTConfig(16, 16, 1, 2, 32)
 

@@ -25,6 +25,7 @@ PACKAGES = (
     "numpy",
     "torch",
     "scikit-learn",
+    "scikit-image",
     "dask-image",
     "tiffslide",
     "openslide-python",
@@ -151,7 +152,7 @@ def _plugin() -> Iterator[Finding]:
 
 
 def _device() -> Iterator[Finding]:
-    from napari_virchow.devices import choose_device, choose_precision
+    from napari_virchow.encoders.devices import choose_device, choose_precision
 
     try:
         device, note = choose_device()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageCms
 
-from napari_virchow.chunks import Pixels
+from napari_virchow.slide.chunks import Pixels
 
 
 def shrink(pixels: Pixels, side: int) -> Pixels:

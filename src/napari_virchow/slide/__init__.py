@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from napari_virchow.chunks import (
+from napari_virchow.slide.chunks import (
     WHITE,
     Chunk,
     ChunkCache,
@@ -18,10 +18,10 @@ from napari_virchow.chunks import (
     decoders,
     read_windows,
 )
-from napari_virchow.imaging import shrink, srgb_converter
-from napari_virchow.opening import open_file
-from napari_virchow.pyramid import SlideLevel, make_overview, make_pyramid
-from napari_virchow.readers import MissingPixelSize, Opened, SlideError
+from napari_virchow.slide.imaging import shrink, srgb_converter
+from napari_virchow.slide.opening import open_file
+from napari_virchow.slide.pyramid import SlideLevel, make_overview, make_pyramid
+from napari_virchow.slide.readers import MissingPixelSize, Opened, SlideError
 from napari_virchow.tiles import TILE_PX, Tile, TileGrid
 
 __all__ = ["Level", "MissingPixelSize", "Slide", "SlideError", "SlideLevel", "open_slide"]

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_virchow.chunks import Level, Pixels
-from napari_virchow.readers import (
+from napari_virchow.slide.chunks import Level, Pixels
+from napari_virchow.slide.readers import (
     GENERIC_TIFF,
     ICC_TAG,
     Opened,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_virchow.specs import EncoderSpec
+    from napari_virchow.encoders.specs import EncoderSpec
 
 GATES = {
     "none": "none",

@@ -39,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_virchow.texture_scale import SCALE, SHIFT
+from napari_virchow.encoders.texture_scale import SCALE, SHIFT
 
 Plane = NDArray[np.float32]
 

@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import EmitLoopError, Signal
 
-from napari_virchow.crew import Crew
-from napari_virchow.desk import Desk
+from napari_virchow.engine.crew import Crew
+from napari_virchow.engine.desk import Desk
+from napari_virchow.engine.pipeline import EngineError, Pipeline, caused, words_of
+from napari_virchow.engine.work import Pace, Request, Target
 from napari_virchow.layout import StoreError
-from napari_virchow.pipeline import EngineError, Pipeline, caused, words_of
 from napari_virchow.schedule import Indices, TileQueue
 from napari_virchow.states import EngineState, GridStates, Progress, TileUpdate
 from napari_virchow.store import EmbeddingStore
 from napari_virchow.tiles import Rect, Tile, TileGrid
-from napari_virchow.work import Pace, Request, Target
 
 if TYPE_CHECKING:
     from napari_virchow.encoders import Encoder

@@ -190,7 +190,7 @@ def _device(text: str) -> str:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from napari_virchow.cli_text import describe_slide, slide_facts
+    from napari_virchow.cli.text import describe_slide, slide_facts
     from napari_virchow.paths import store_dir
     from napari_virchow.slide import SlideError
 
@@ -211,7 +211,7 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _encoders(options: argparse.Namespace) -> int:
-    from napari_virchow.cli_text import encoder_facts, encoder_table, markdown_table
+    from napari_virchow.cli.text import encoder_facts, encoder_table, markdown_table
     from napari_virchow.encoders import SPECS
 
     if options.json:
@@ -224,7 +224,7 @@ def _encoders(options: argparse.Namespace) -> int:
 
 
 def _embed(options: argparse.Namespace) -> int:
-    from napari_virchow.cli_embed import EmbedOptions, SlideDone, SlideFailed, embed_slides
+    from napari_virchow.cli.embed import EmbedOptions, SlideDone, SlideFailed, embed_slides
     from napari_virchow.paths import store_dir
 
     chosen = EmbedOptions(

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_virchow.chunks import Chunk, Source, Window, read_windows
-from napari_virchow.openers import (
+from napari_virchow.slide.chunks import Chunk, Source, Window, read_windows
+from napari_virchow.slide.openers import (
     dicom_in,
     is_dicom,
     is_zarr,
@@ -17,7 +17,7 @@ from napari_virchow.openers import (
     open_with_tiffslide,
     open_with_zarr,
 )
-from napari_virchow.readers import Opened, SlideError
+from napari_virchow.slide.readers import Opened, SlideError
 
 IDENTITY_BLOCK = 64 << 10
 

@@ -6,8 +6,8 @@ import errno
 from collections.abc import Callable
 from pathlib import Path
 
-from napari_virchow.specs import EncoderSpec, EncoderUnavailable
-from napari_virchow.weights import FILE_NAMES, INDEX, find_weights, shard_names
+from napari_virchow.encoders.specs import EncoderSpec, EncoderUnavailable
+from napari_virchow.encoders.weights import FILE_NAMES, INDEX, find_weights, shard_names
 
 TOKEN_PAGE = "huggingface.co/settings/tokens"
 

@@ -9,11 +9,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_virchow.crew import Crew
-from napari_virchow.desk import MAX_RESULTS
+from napari_virchow.engine.crew import Crew
+from napari_virchow.engine.desk import MAX_RESULTS
+from napari_virchow.engine.work import Job, Result, Target
 from napari_virchow.schedule import Indices
 from napari_virchow.tiles import Tile
-from napari_virchow.work import Job, Result, Target
 
 _log = logging.getLogger(__name__)
 

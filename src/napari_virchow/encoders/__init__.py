@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_virchow import devices
-from napari_virchow.endpoint import Endpoint, find_key
-from napari_virchow.hub import fetch_weights, log_in
-from napari_virchow.specs import SPECS, EncoderSpec, EncoderUnavailable, Pooling, ViTConfig
-from napari_virchow.weights import fill_model, find_weights, hash_weights, read_weights, short_hash
+from napari_virchow.encoders import devices
+from napari_virchow.encoders.endpoint import Endpoint, find_key
+from napari_virchow.encoders.hub import fetch_weights, log_in
+from napari_virchow.encoders.specs import SPECS, EncoderSpec, EncoderUnavailable, Pooling, ViTConfig
+from napari_virchow.encoders.weights import (
+    fill_model,
+    find_weights,
+    hash_weights,
+    read_weights,
+    short_hash,
+)
 
 if TYPE_CHECKING:
-    from napari_virchow.vit import ViT
+    from napari_virchow.encoders.vit import ViT
 
 __all__ = ["SPECS", "Encoder", "EncoderSpec", "EncoderUnavailable", "load_encoder", "log_in"]
 
@@ -220,7 +226,7 @@ def _look_up(name: str, weights: Path | str | None) -> tuple[EncoderSpec, bool]:
 
 
 def _texture(spec: EncoderSpec) -> Encoder:
-    from napari_virchow import texture
+    from napari_virchow.encoders import texture
 
     parameters = getattr(texture, "PARAMETERS_HASH", None) or short_hash(
         repr((texture.VERSION, getattr(texture, "PARAMETERS", None), texture.DIM)).encode()
@@ -270,7 +276,7 @@ def _endpoint(spec: EncoderSpec, pooling: Pooling, endpoint: Endpoint, tell: Tel
 def _random(
     spec: EncoderSpec, config: ViTConfig, pooling: Pooling, device: str, tell: Tell
 ) -> Encoder:
-    from napari_virchow.vit import random_vit
+    from napari_virchow.encoders.vit import random_vit
 
     where = devices.choose_device(device)
     tell(f"Making random weights for {spec.title}…")
@@ -287,7 +293,7 @@ def _from_files(
     files: tuple[Path, ...],
     tell: Tell,
 ) -> Encoder:
-    from napari_virchow.vit import build_on_meta
+    from napari_virchow.encoders.vit import build_on_meta
 
     tell("Reading weights…")
     model = build_on_meta(config)
@@ -311,7 +317,7 @@ def _vit_encoder(
     *,
     random: bool,
 ) -> Encoder:
-    from napari_virchow.vit import vit_embedder
+    from napari_virchow.encoders.vit import vit_embedder
 
     device, note = where
     dtype = devices.choose_precision(device)

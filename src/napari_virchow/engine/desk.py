@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_virchow.engine.work import Job, Key, Meter, Pace, Piece, Request, Result, Target
 from napari_virchow.schedule import Indices, Want
 from napari_virchow.states import EngineState, Progress, TileState
 from napari_virchow.tiles import Rect
-from napari_virchow.work import Job, Key, Meter, Pace, Piece, Request, Result, Target
 
 if TYPE_CHECKING:
     from napari_virchow.encoders import Encoder

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from napari_virchow.desk import Desk
+from napari_virchow.engine.desk import Desk
 
 _log = logging.getLogger(__name__)
 _LOOK_S = 2.0  # how often a sleeping thread looks whether the program has ended

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_virchow.specs import EncoderUnavailable
-from napari_virchow.weights import short_hash
+from napari_virchow.encoders.specs import EncoderUnavailable
+from napari_virchow.encoders.weights import short_hash
 
 KEY_VARIABLE = "NAPARI_VIRCHOW_ENDPOINT_KEY"
 TIMEOUT_S = 120.0

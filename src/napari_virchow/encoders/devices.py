@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from napari_virchow.specs import EncoderUnavailable, ViTConfig
+from napari_virchow.encoders.specs import EncoderUnavailable, ViTConfig
 
 if TYPE_CHECKING:
     import torch

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_virchow.encoders.specs import EncoderUnavailable
 from napari_virchow.paths import cache_dir
-from napari_virchow.specs import EncoderUnavailable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

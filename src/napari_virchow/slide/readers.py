@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_virchow.chunks import Chunk, Level, Pixels, Source
+from napari_virchow.slide.chunks import Chunk, Level, Pixels, Source
 from napari_virchow.tiles import Rect
 
 VIRTUAL_CHUNK = 512  # px; what is fetched at once from a reader that hides its chunks

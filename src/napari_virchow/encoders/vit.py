@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_virchow.specs import EncoderSpec, Pooling, ViTConfig
+from napari_virchow.encoders.specs import EncoderSpec, Pooling, ViTConfig
 
 EPSILON = 1e-6
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_virchow.chunks import Pixels, Window
+from napari_virchow.slide.chunks import Pixels, Window
 
 if TYPE_CHECKING:
     from napari_virchow.slide import Slide
