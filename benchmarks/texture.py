@@ -35,6 +35,18 @@ Describe = Callable[[NDArray[np.uint8]], Features]
 SEEDS = 10
 
 
+def histogram_3x8(tiles: NDArray[np.uint8]) -> Features:
+    """Count 8 shades of red, of green and of blue."""
+    fine = histogram_3x32(tiles).reshape(len(tiles), 3, 8, 4)
+    return fine.sum(-1).reshape(len(tiles), -1)
+
+
+def histogram_4x4x4(tiles: NDArray[np.uint8]) -> Features:
+    """Count 64 colours."""
+    fine = histogram_8x8x8(tiles).reshape(-1, 4, 2, 4, 2, 4, 2)
+    return fine.sum((2, 4, 6)).reshape(len(tiles), -1)
+
+
 def histogram_3x32(tiles: NDArray[np.uint8]) -> Features:
     """Count 32 shades of red, of green and of blue."""
     flat = tiles.reshape(len(tiles), -1, 3) >> 3
@@ -51,7 +63,9 @@ def histogram_8x8x8(tiles: NDArray[np.uint8]) -> Features:
 
 
 ROWS: dict[str, Describe] = {
+    "colour histogram 3 × 8": histogram_3x8,
     "colour histogram 3 × 32": histogram_3x32,
+    "colour histogram 4 × 4 × 4": histogram_4x4x4,
     "colour histogram 8 × 8 × 8": histogram_8x8x8,
     f"texture {texture.VERSION}": texture.describe,
 }

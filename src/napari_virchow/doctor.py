@@ -219,9 +219,9 @@ def _readers() -> Iterator[Finding]:
         import openslide
 
         library = openslide.__library_version__
-        yield Finding("reader", f"OpenSlide {library}: MRXS, DICOM, VSI and what tiffslide refuses")
+        yield Finding("reader", f"OpenSlide {library}: MRXS, DICOM, VMS and others")
     except (ImportError, OSError) as error:
-        advice = "pip install openslide-bin; without it MRXS, DICOM and VSI cannot be opened"
+        advice = "pip install openslide-bin; without it MRXS and DICOM cannot be opened"
         yield Finding("reader", f"OpenSlide does not load: {error}", "note", advice)
     yield Finding("reader", "zarr: OME-Zarr 0.4 and 0.5")
 
