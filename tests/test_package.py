@@ -18,7 +18,6 @@ ASKED_FOR = {"napari", "magicgui", "torch", "tiffslide", "qtpy", "scikit-learn",
 MODULES = {
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",
-    "scikit-image": "skimage",
     "openslide-python": "openslide",
     "pillow": "PIL",
 }
