@@ -105,6 +105,8 @@ def test_a_missing_file_and_an_empty_folder_are_named(tmp_path):
         open_slide(tmp_path / "gone.svs")
     with pytest.raises(SlideError, match="holds no slide"):
         open_slide(tmp_path)
+    with pytest.raises(SlideError, match="No slide was named"):
+        open_slide("")
 
 
 def write_ome_zarr(path, version, *, pixels=PIXELS, order="cyx", unit="micrometer"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 from weakref import WeakMethod
 
@@ -73,13 +72,18 @@ class Links:
     """
 
     def __init__(self, owner: QObject, *links: tuple[SignalInstance, Slot]) -> None:
-        self._links = [(sig, partial(self._forward, WeakMethod(slot))) for sig, slot in links]
+        self._links = [(sig, self._forwarder(WeakMethod(slot))) for sig, slot in links]
         for signal, forward in self._links:
             signal.connect(forward)
         owner.destroyed.connect(self.close)
 
-    def _forward(self, slot: WeakMethod[Slot], *args: object) -> None:
-        call_on_gui(self._call, slot, *args)
+    def _forwarder(self, slot: WeakMethod[Slot]) -> Callable[..., None]:
+        # Not a partial: psygnal prints a partial's arguments when it disconnects, and printing the
+        # bound method of a widget that Qt has deleted raises.
+        def forward(*args: object) -> None:
+            call_on_gui(self._call, slot, *args)
+
+        return forward
 
     def _call(self, slot: WeakMethod[Slot], *args: object) -> None:
         method = slot()

@@ -37,6 +37,8 @@ def open_file(where: str) -> tuple[Opened, str]:
     SlideError
         If it cannot be opened as a slide.
     """
+    if not where.strip():
+        raise SlideError("No slide was named; give the path of a file, a folder or a URL.")
     local = None if "://" in where else Path(where)
     if local is not None and not local.exists():
         raise SlideError(f"There is no file {where}; check the path.")
