@@ -1,13 +1,11 @@
-"""The command line: `napari-virchow info, encoders, embed, demo, doctor, login, sample`."""
+"""The command line `napari-virchow`: what is typed becomes calls of the window's own code."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import logging
-import math
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,10 +14,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from napari_virchow import __version__
+from napari_virchow.cli.arguments import add_classify_arguments, add_embed_arguments, add_json
 
 PROGRAM = "napari-virchow"
 EXPECTED = frozenset(
     ("UsageError", "BadInput", "SlideError", "EncoderUnavailable", "StoreError")
+    + ("TrainingError", "ModelError", "JournalError")
     + ("OSError", "ValueError")
 )
 FAILED, BAD_INPUT, STOPPED, PIPE_CLOSED = 1, 2, 130, 141
@@ -123,18 +123,20 @@ def _parser() -> _Parser:
     info = add("info", _info, "Say what a slide is and what is stored of it")
     info.add_argument("slides", nargs="+", metavar="SLIDE", help="a file, a folder or a URL")
     info.add_argument("--store", type=Path, metavar="DIR", help="folder of the embeddings")
-    _add_json(info)
+    add_json(info)
 
     encoders = add("encoders", _encoders, "List the encoders and their licences")
     encoders.add_argument("--markdown", action="store_true", help="print a Markdown table")
-    _add_json(encoders)
+    add_json(encoders)
 
-    _add_embed_arguments(add("embed", _embed, "Embed whole slides; go on where it was stopped"))
+    add_embed_arguments(add("embed", _embed, "Embed whole slides; go on where it was stopped"))
+
+    add_classify_arguments(commands, _classify)
 
     demo = add("demo", _demo, "Open napari on the sample slide, with the built-in encoder")
     demo.add_argument("--screenshot", type=Path, metavar="FILE", help="take a picture and quit")
 
-    _add_json(add("doctor", _doctor, "Check what is installed and what works here"))
+    add_json(add("doctor", _doctor, "Check what is installed and what works here"))
 
     login = add("login", _login, "Log in to the Hugging Face hub, for encoders behind a gate")
     login.add_argument("--token", help="a read token; asked for if left out")
@@ -142,51 +144,6 @@ def _parser() -> _Parser:
     sample = add("sample", _sample, "Write the sample slide, or say where it is")
     sample.add_argument("file", nargs="?", type=Path, metavar="FILE", help="where to write it")
     return parser
-
-
-def _add_embed_arguments(embed: _Parser) -> None:
-    embed.add_argument("slides", nargs="+", metavar="SLIDE", help="a file, a folder or a URL")
-    embed.add_argument("--encoder", default="texture", metavar="NAME", help="default: texture")
-    embed.add_argument("--weights", metavar="FILE", help="weights on this machine, not the hub's")
-    embed.add_argument("--mpp", type=_positive, metavar="X", help="µm per pixel; default: 0.5")
-    embed.add_argument(
-        "--slide-mpp", type=_plausible_mpp, metavar="X", help="µm per pixel of the slide itself"
-    )
-    embed.add_argument("--store", type=Path, metavar="DIR", help="folder for the embeddings")
-    embed.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda or mps")
-    embed.add_argument("--all-tiles", action="store_true", help="embed glass too")
-    _add_json(embed)
-
-
-def _add_json(command: _Parser) -> None:
-    command.add_argument("--json", action="store_true", help="print one JSON document only")
-
-
-def _positive(text: str) -> float:
-    value = _number(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number of µm per pixel above 0, got {text!r}")
-    return value
-
-
-def _plausible_mpp(text: str) -> float:
-    value = _number(text)
-    if not 0.1 <= value <= 10:
-        raise argparse.ArgumentTypeError(f"must be from 0.1 to 10 µm per pixel, got {text!r}")
-    return value
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda, cuda:1 or mps, got {text!r}")
-    return text
 
 
 def _info(options: argparse.Namespace) -> int:
@@ -247,6 +204,28 @@ def _embed(options: argparse.Namespace) -> int:
     if code == 0 and n_failed_tiles:
         return _explain(f"{n_failed_tiles} tiles could not be read and have no embedding.", FAILED)
     return code
+
+
+def _classify(options: argparse.Namespace) -> int:
+    from napari_virchow.cli import classify as verbs
+    from napari_virchow.paths import store_dir
+    from napari_virchow.slide import open_slide
+
+    store, identities = options.store or store_dir(), {}
+    for path in getattr(options, "slides", ()):
+        with open_slide(path) as slide:
+            identities[path] = slide.identity
+    if options.verb in ("apply", "next"):
+        text, facts = getattr(verbs, f"run_{options.verb}")(options, store, identities)
+    elif options.verb == "train":
+        text, facts = verbs.run_train(options, store)
+    else:
+        text, facts = getattr(verbs, f"run_{options.verb}")(options)
+    if options.json:
+        _print_json(facts)
+    else:
+        _say(text)
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:

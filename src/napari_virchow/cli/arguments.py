@@ -1,0 +1,101 @@
+"""What the commands take, and how it is checked."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def add_embed_arguments(embed: argparse.ArgumentParser) -> None:
+    """Add what `embed` takes."""
+    embed.add_argument("slides", nargs="+", metavar="SLIDE", help="a file, a folder or a URL")
+    embed.add_argument("--encoder", default="texture", metavar="NAME", help="default: texture")
+    embed.add_argument("--weights", metavar="FILE", help="weights on this machine, not the hub's")
+    embed.add_argument("--mpp", type=_positive, metavar="X", help="µm per pixel; default: 0.5")
+    embed.add_argument(
+        "--slide-mpp", type=_plausible_mpp, metavar="X", help="µm per pixel of the slide itself"
+    )
+    embed.add_argument("--store", type=Path, metavar="DIR", help="folder for the embeddings")
+    embed.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda or mps")
+    embed.add_argument("--all-tiles", action="store_true", help="embed glass too")
+    add_json(embed)
+
+
+def add_classify_arguments(commands: Any, run: Callable[[argparse.Namespace], int]) -> None:
+    """Add `classify train|apply|next` and `labels show|merge|export`."""
+
+    def group(name: str, text: str) -> Callable[[str, str], argparse.ArgumentParser]:
+        parser = commands.add_parser(name, help=text, description=f"{text}.")
+        verbs = parser.add_subparsers(required=True, metavar="VERB", dest="verb")
+
+        def add(verb: str, text: str) -> argparse.ArgumentParser:
+            command: argparse.ArgumentParser = verbs.add_parser(
+                verb, help=text, description=f"{text}."
+            )
+            command.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
+            command.add_argument("--store", type=Path, metavar="DIR", help="folder of embeddings")
+            command.set_defaults(run=run)
+            add_json(command)
+            return command
+
+        return add
+
+    add = group("classify", "Train a tile classifier on labels, and apply it")
+    train = add("train", "Train on labels of embedded tiles, and say honestly how good it is")
+    train.add_argument("--labels", nargs="+", type=Path, required=True, metavar="FILE")
+    train.add_argument("--out", type=Path, required=True, metavar="MODEL", help="a new folder")
+    train.add_argument("--encoder", default="texture", metavar="NAME", help="default: texture")
+    apply = add("apply", "Classify every embedded tile of slides")
+    apply.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="for CSV files")
+    apply.add_argument("--unknown-above", type=float, default=0.95, metavar="X")
+    following = add("next", "Name the tiles whose labels would teach most")
+    following.add_argument("--labels", nargs="+", type=Path, required=True, metavar="FILE")
+    following.add_argument("--count", type=int, default=8, metavar="N")
+    for command in (apply, following):
+        command.add_argument("model", type=Path, metavar="MODEL")
+        command.add_argument("slides", nargs="+", metavar="SLIDE")
+
+    add = group("labels", "Look after labels: CSV files and journals")
+    add("show", "Count labels").add_argument("files", nargs="+", type=Path, metavar="FILE")
+    merge = add("merge", "Merge annotators' journals, list conflicts, report agreement")
+    merge.add_argument("files", nargs="+", type=Path, metavar="JOURNAL")
+    merge.add_argument("--out", type=Path, required=True, metavar="JOURNAL")
+    export = add("export", "Write a journal's labels as CSV, or as JSON with the classes")
+    export.add_argument("file", type=Path, metavar="JOURNAL")
+    export.add_argument("--out", type=Path, required=True, metavar="FILE")
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    command.add_argument("--json", action="store_true", help="print one JSON document only")
+
+
+def _positive(text: str) -> float:
+    value = _number(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of µm per pixel above 0, got {text!r}")
+    return value
+
+
+def _plausible_mpp(text: str) -> float:
+    value = _number(text)
+    if not 0.1 <= value <= 10:
+        raise argparse.ArgumentTypeError(f"must be from 0.1 to 10 µm per pixel, got {text!r}")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda, cuda:1 or mps, got {text!r}")
+    return text
