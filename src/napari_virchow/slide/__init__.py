@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 
@@ -80,6 +81,9 @@ class Slide:
         self._opened = opened
         self._source: Source = opened.source
         self._to_srgb = srgb_converter(opened.icc_profile) if icc else None
+        if self._to_srgb is not None:  # other pixels, so other embeddings
+            mixed = f"{identity} in sRGB".encode()
+            self.identity = hashlib.blake2b(mixed, digest_size=16).hexdigest()
         self._batches = ChunkCache(self._source, BATCH_CACHE)
         self._views = ChunkCache(self._source, VIEW_CACHE)
         self._overviews: dict[int, tuple[Pixels, float]] = {}
@@ -302,6 +306,9 @@ class Slide:
 
     def _believe(self, opened: Opened) -> str:
         """Take over the file's pixel size if it can be true; return where it is from, or not."""
+        if opened.mpp is None and opened.doubted_mpp is not None:
+            found = _in_words(opened.doubted_mpp)
+            return f"a resolution tag says {found} µm per pixel, which such files often get wrong"
         if opened.mpp is None:
             return "the file does not say it"
         if not all(MPP_RANGE[0] <= value <= MPP_RANGE[1] for value in opened.mpp):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -18,10 +21,13 @@ from napari_virchow.slide.readers import (
     RegionSource,
     SlideError,
     fast_tiff_source,
+    opaque,
+    refuse_unless_rgb,
 )
 from napari_virchow.tiles import Rect
 
 _UM_PER_UNIT = {"micrometer": 1.0, "micron": 1.0, "nanometer": 1e-3, "millimeter": 1e3}
+_UM_PER_UNIT |= {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3}  # both mu signs occur
 
 
 def open_with_tiffslide(path: str) -> Opened:
@@ -38,7 +44,9 @@ def open_with_tiffslide(path: str) -> Opened:
 
     slide = tiffslide.TiffSlide(path)
     try:
-        properties = dict(slide.properties)
+        with warnings.catch_warnings():  # it warns of metadata that it does not read
+            warnings.simplefilter("ignore")
+            properties = dict(slide.properties)
         axes = properties.get("tiffslide.series-axes")
         if axes != "YXS":
             raise SlideError(
@@ -47,11 +55,13 @@ def open_with_tiffslide(path: str) -> Opened:
             )
         levels = _levels(slide.level_dimensions)
         series = slide.ts_tifffile.series[int(properties.get("tiffslide.series-index", 0))]
+        refuse_unless_rgb(path, series.keyframe)
 
         def read(level: int, x: int, y: int, width: int, height: int) -> Pixels:
             region: Any = slide.zarr_group
             array = region[str(level)] if len(levels) > 1 or "0" in region else region
-            return np.asarray(array[y : y + height, x : x + width, :3])
+            pixels = np.asarray(array[y : y + height, x : x + width])
+            return opaque(pixels, series.keyframe.extrasamples)
 
         regions = RegionSource(levels, read, slide.close)
         composed = properties.get("tiffslide.series-composition")
@@ -74,10 +84,7 @@ def open_with_tiffslide(path: str) -> Opened:
     )
     if isinstance(direct, str):
         opened.reason += f"; slow path, as {direct}"
-    mpp = _pair(properties.get("tiffslide.mpp-x"), properties.get("tiffslide.mpp-y"))
-    generic = opened.vendor in GENERIC_TIFF and series.kind in GENERIC_TIFF
-    opened.mpp = mpp
-    opened.mpp_note = "the TIFF's resolution tag" if generic else f"{opened.vendor or series.kind}"
+    _take_tiff_mpp(opened, properties, slide.ts_tifffile, series.kind)
     first: Any = series.levels[0].pages[0]
     tag = first.keyframe.tags.get(ICC_TAG)
     opened.icc_profile = bytes(tag.value) if tag is not None else None
@@ -97,37 +104,119 @@ def open_with_openslide(path: str) -> Opened:
     OpenSlideError
         If OpenSlide cannot open it.
     """
-    import openslide
 
-    slide = openslide.OpenSlide(path)
+    handle = _OpenSlideHandle(path)
+    slide = handle.slide()
     properties = dict(slide.properties)
     levels = _levels(slide.level_dimensions)
+    scales = slide.level_downsamples
 
     def read(level: int, x: int, y: int, width: int, height: int) -> Pixels:
-        scale_x = levels[0].width / levels[level].width
-        scale_y = levels[0].height / levels[level].height
-        # OpenSlide scales back; half a pixel more keeps rounding from landing one pixel before.
-        corner = int(x * scale_x + scale_x / 2), int(y * scale_y + scale_y / 2)
-        if level == 0:
-            corner = x, y
-        return _on_white(np.asarray(slide.read_region(corner, level, (width, height))))
+        # OpenSlide divides by this again and interpolates at fractions: only the nearest whole
+        # level-0 pixel is sharp.
+        corner = round(x * scales[level]), round(y * scales[level])
+        return opaque(handle.read(corner, level, (width, height)))
 
     profile = getattr(slide, "color_profile", None)
+    mpp = _pair(properties.get("openslide.mpp-x"), properties.get("openslide.mpp-y"))
+    generic = properties.get("openslide.vendor") in GENERIC_TIFF
     return Opened(
         reader="openslide",
         reason="its format is one that OpenSlide reads and tiffslide does not",
-        source=RegionSource(levels, read, slide.close),
-        mpp=_pair(properties.get("openslide.mpp-x"), properties.get("openslide.mpp-y")),
+        source=RegionSource(levels, read, handle.close),
+        mpp=None if generic else mpp,
+        doubted_mpp=mpp if generic else None,
         mpp_note=properties.get("openslide.vendor", ""),
         magnification=_number(properties.get("openslide.objective-power")),
         vendor=properties.get("openslide.vendor"),
         bounds=_bounds(properties, "openslide"),
         icc_profile=profile.tobytes() if profile is not None else None,
         quick_hash=properties.get("openslide.quickhash-1"),
-        associated={
-            name: partial(_rgb, slide.associated_images, name) for name in slide.associated_images
-        },
+        associated={name: partial(handle.associated, name) for name in slide.associated_images},
     )
+
+
+class _OpenSlideHandle:
+    """An OpenSlide object that survives errors: after one, OpenSlide refuses all further reads.
+
+    It is never closed by name, because that would pull the file from under threads that are reading
+    in it; letting go of the last reference closes it.
+    """
+
+    def __init__(self, path: str) -> None:
+        import openslide
+
+        self._path, self._lock = path, threading.Lock()
+        self._slide: Any = openslide.OpenSlide(path)
+
+    def slide(self) -> Any:
+        """Return the OpenSlide object."""
+        if self._slide is None:
+            raise SlideError(f"{Path(self._path).name} is closed.")
+        return self._slide
+
+    def read(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> Pixels:
+        """Return RGBA pixels; if that fails, try once more with the file opened afresh."""
+        import openslide
+
+        used = self.slide()
+        try:
+            return np.asarray(used.read_region(corner, level, size))
+        except openslide.OpenSlideError:
+            pass  # another thread's damaged chunk may have spoilt the object for ours
+        with self._lock:
+            fresh = openslide.OpenSlide(self._path)
+            try:
+                pixels = np.asarray(fresh.read_region(corner, level, size))
+            except openslide.OpenSlideError:
+                fresh = openslide.OpenSlide(self._path)
+                raise
+            finally:
+                if self._slide is not None:
+                    self._slide = fresh
+            return pixels
+
+    def associated(self, name: str) -> Pixels:
+        """Return the RGB pixels of an image beside the slide."""
+        return _rgb(self.slide().associated_images, name)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._slide = None
+
+
+def _take_tiff_mpp(opened: Opened, properties: Mapping[str, Any], file: Any, kind: str) -> None:
+    """Take the pixel size that a vendor or OME wrote; a bare resolution tag is only noted."""
+    found = _pair(properties.get("tiffslide.mpp-x"), properties.get("tiffslide.mpp-y"))
+    opened.mpp_note = f"{opened.vendor or kind}"
+    ome = _ome_mpp(file.ome_metadata) if kind == "ome" else None
+    generic = opened.vendor in GENERIC_TIFF and kind in GENERIC_TIFF
+    if ome is not None:
+        opened.mpp, opened.mpp_note = ome, "OME-XML"
+    elif generic or (opened.vendor == "aperio" and "aperio.MPP" not in properties):
+        opened.doubted_mpp = found
+    else:
+        opened.mpp = found
+
+
+def _ome_mpp(xml: str | None) -> tuple[float, float] | None:
+    """Return the (x, y) pixel size of the first image of an OME-XML text in µm, or None."""
+    try:
+        root = ElementTree.fromstring(xml or "")
+    except ElementTree.ParseError:
+        return None
+    pixels = root.find(".//{*}Pixels")
+    if pixels is None:
+        return None
+    sizes = []
+    for axis in "XY":
+        size = _number(pixels.get(f"PhysicalSize{axis}"))
+        factor = _UM_PER_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        if size is None or factor is None:
+            return None
+        sizes.append(size * factor)
+    return sizes[0], sizes[1]
 
 
 def open_with_zarr(path: str) -> Opened:
@@ -242,13 +331,3 @@ def _bounds(properties: Mapping[str, Any], prefix: str) -> Rect | None:
 
 def _rgb(images: Mapping[str, Any], name: str) -> Pixels:
     return np.asarray(images[name].convert("RGB"))
-
-
-def _on_white(rgba: Pixels) -> Pixels:
-    """Lay pixels on white where they are transparent (OpenSlide: outside what was scanned)."""
-    rgb, alpha = rgba[..., :3], rgba[..., 3:]
-    if alpha.min() == 255:
-        return np.ascontiguousarray(rgb)
-    part = alpha.astype(np.uint16)
-    # OpenSlide's Python layer has already divided by alpha, so this is plain compositing.
-    return ((rgb * part + 255 * (255 - part)) // 255).astype(np.uint8)

@@ -17,7 +17,9 @@ from napari_virchow.tiles import Rect
 VIRTUAL_CHUNK = 512  # px; what is fetched at once from a reader that hides its chunks
 ICC_TAG = 34675
 # A reader's own vendors write a pixel size on purpose; a plain TIFF's resolution is often 72 dpi.
-GENERIC_TIFF = ("generic", "shaped", "uniform", "imagej", "lsm", None)
+GENERIC_TIFF = ("generic", "generic-tiff", "shaped", "uniform", "imagej", "lsm", "ome", None)
+RGB_PHOTOMETRICS = (2, 6)  # RGB and YCbCr, which the codecs turn into RGB
+ALPHA_SAMPLES = (1, 2)  # ExtraSamples values that mean transparency
 
 
 class SlideError(Exception):
@@ -39,6 +41,7 @@ class Opened:
     slow: Source | None = None  # the first way, once the fast one is taken
     mpp: tuple[float, float] | None = None
     mpp_note: str = ""
+    doubted_mpp: tuple[float, float] | None = None  # from a tag that is often wrong: not used
     magnification: float | None = None
     vendor: str | None = None
     bounds: Rect | None = None
@@ -127,11 +130,12 @@ class TiffSource:
         if count == 0:
             return np.full((height, width, 3), 255, np.uint8)
         data = self._bytes_at(page.dataoffsets[index], count)
-        pixels = page.keyframe.decode(data, index, jpegtables=page.jpegtables)[0]
+        key = page.keyframe
+        header = {} if key.jpegheader is None else {"jpegheader": key.jpegheader}
+        pixels = key.decode(data, index, jpegtables=page.jpegtables, **header)[0]
         if pixels is None:
             raise SlideError(f"The tile {index} of {self._path} is empty.")
-        found: Pixels = pixels[0, :height, :width, :3]
-        return found
+        return opaque(pixels[0, :height, :width], key.extrasamples)
 
     def some_chunk(self, level: int) -> Chunk:
         """Return a chunk near the middle of a level that the file does not leave out."""
@@ -165,6 +169,28 @@ def _grid_of(page: Any) -> tuple[int, int, int]:
     """Return (chunks per row, chunk width, chunk height) of a TIFF page."""
     high, wide = page.chunks[:2]
     return -(-page.imagewidth // wide), int(wide), int(high)
+
+
+def refuse_unless_rgb(path: str, page: Any) -> None:
+    """Raise SlideError if a TIFF page does not hold 8-bit RGB, which is all we can show rightly."""
+    name = Path(path).name
+    if page.dtype != np.uint8 or page.samplesperpixel not in (3, 4):
+        raise SlideError(
+            f"{name} has {page.samplesperpixel} channel(s) of {page.dtype}, not 8-bit RGB, so it "
+            "is not a brightfield slide; napari can open it, but it cannot be embedded."
+        )
+    if page.photometric not in RGB_PHOTOMETRICS:
+        kind = getattr(page.photometric, "name", page.photometric)
+        raise SlideError(f"{name} has {kind} colours, not RGB; convert it to RGB first.")
+
+
+def opaque(pixels: Pixels, extrasamples: tuple[int, ...] = (2,)) -> Pixels:
+    """Return RGB pixels; where there is a fourth sample that means transparency, on white."""
+    rgb, alpha = pixels[..., :3], pixels[..., 3:4]
+    if alpha.size == 0 or not set(extrasamples[:1]) & set(ALPHA_SAMPLES) or alpha.min() == 255:
+        return np.ascontiguousarray(rgb)
+    part = alpha.astype(np.uint16)
+    return ((rgb * part + 255 * (255 - part)) // 255).astype(np.uint8)
 
 
 def fast_tiff_source(path: str, levels: tuple[Level, ...], series: Any) -> TiffSource | str:
