@@ -31,11 +31,15 @@ RANK = {
     "store": 3,
     "shelf": 4,
     "engine": 4,
-    "session": 5,
     "training": 5,
-    "doctor": 6,
-    "_napari": 7,
-    "cli": 8,
+    "search": 5,
+    "classification": 6,
+    "interop": 6,
+    "qupath": 6,
+    "session": 7,
+    "doctor": 8,
+    "_napari": 9,
+    "cli": 10,
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 400

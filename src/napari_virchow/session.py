@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
+from napari_virchow.classification.attach import HasClassification
 from napari_virchow.engine import Engine
 from napari_virchow.memory import recall_slide, remember_slide
 from napari_virchow.paths import store_dir
 from napari_virchow.schedule import snap_mpp
 from napari_virchow.shelf import StoredInfo, delete_stored, list_stored, load_stored
 from napari_virchow.states import EngineState, GridStates, Progress, TileUpdate
-from napari_virchow.tiles import Rect, TileGrid
+from napari_virchow.tiles import Rect, Tile, TileGrid
 
 if TYPE_CHECKING:
     from napari_virchow.encoders import Encoder
@@ -38,7 +39,7 @@ class _View(NamedTuple):
     all_tiles: bool
 
 
-class Session:
+class Session(HasClassification):
     """Slides, one encoder, and an engine that embeds what is looked at.
 
     Every method may be called from any thread. Signals are facts; they are emitted from worker
@@ -63,6 +64,7 @@ class Session:
     failed = Signal(Exception)
 
     def __init__(self, store: Path | None = None, *, device: str = "auto") -> None:
+        super().__init__()
         self.store = Path(store) if store is not None else store_dir()
         self.device = device
         self._slides: dict[str, Slide] = {}
@@ -71,7 +73,7 @@ class Session:
         self._lock = threading.RLock()
         self._encoder_lock = threading.Lock()  # held while loading: one encoder at a time
         self._masks: dict[str, TissueMask] = {}
-        self._engine = Engine(self.store, self._find_tissue)
+        self._engine = Engine(self.store, self.tissue)
         for name in ("states_reset", "tiles_changed", "progressed", "state_changed", "failed"):
             getattr(self._engine, name).connect(getattr(self, name).emit)
 
@@ -148,20 +150,15 @@ class Session:
     def set_slide_mpp(self, slide: Slide, mpp: float | tuple[float, float]) -> None:
         """Say how large the slide's level-0 pixels are, and remember it for this slide.
 
-        Embeddings made for another pixel size stay stored, apart from the new ones.
-
-        Raises
-        ------
-        ValueError
-            If `mpp` is outside 0.1–10 µm.
+        Raises ValueError if `mpp` is outside 0.1–10 µm.
         """
         slide.set_mpp(mpp)
         self._remember(slide, mpp)
         self._engine.drop_slide(slide.identity)
-        self._look_again()
+        self.look_again()
 
     def close_slide(self, slide: Slide) -> None:
-        """Stop working on a slide and close it; a slide that is not open is left alone."""
+        """Stop working on a slide and close it; one that is not open is left alone."""
         with self._lock:
             if self._slides.pop(slide.identity, None) is None:
                 return
@@ -203,7 +200,7 @@ class Session:
         self._engine.set_encoder(encoder)
         self._encoder = encoder
         self.encoder_changed.emit(encoder)
-        self._look_again()
+        self.look_again()
 
     def look_at(self, slide: Slide, view: Rect, *, mpp: float, all_tiles: bool = False) -> int:
         """Embed the tiles of a view from its centre outwards, then those around it.
@@ -252,13 +249,18 @@ class Session:
         Raises
         ------
         ValueError
-            If the slide is not open, no encoder is loaded, or the encoder does not work at `mpp`.
-        SlideError
-            If the slide has no pixel size (`MissingPixelSize`), or is coarser than `mpp`.
+            If no encoder is loaded; ValueError and SlideError otherwise as for `look_at`.
         """
         self._needed_encoder()
         grid = self._checked_grid(slide, mpp)
         return self._engine.embed(slide, grid, all_tiles=all_tiles)
+
+    def embed_next(self, slide: Slide, tiles: Sequence[Tile], *, mpp: float) -> int:
+        """Embed some tiles now, also on glass; `look_again` goes back to the view. Raises as
+        `embed_slide` does."""
+        self._needed_encoder()
+        grid = self._checked_grid(slide, mpp)
+        return self._engine.look_at(slide, grid, grid.rect_around(tiles), all_tiles=True)
 
     def cancel(self) -> None:
         """Let the running batch finish and drop the rest. Returns at once; see `wait`."""
@@ -302,8 +304,10 @@ class Session:
         with self._engine.released(info.path):
             delete_stored(info)
 
-    def embeddings(self, slide: Slide, mpp: float) -> tuple[NDArray[np.int32], NDArray[np.float16]]:
-        """Return all embeddings of a slide by the present encoder.
+    def embeddings(
+        self, slide: Slide, mpp: float, tiles: Sequence[Tile] | None = None
+    ) -> tuple[NDArray[np.int32], NDArray[np.float16]]:
+        """Return all embeddings of a slide by the present encoder, or those of some tiles.
 
         Returns
         -------
@@ -321,6 +325,9 @@ class Session:
         """
         encoder, grid = self._needed_encoder(), slide.grid(mpp)
         store = self._engine.store_of(slide.identity, grid)
+        if store is not None and tiles is not None:
+            found, rows = store.lookup(tiles)
+            return np.asarray(tiles, np.int32).reshape(-1, 2)[found], rows[found]
         if store is not None:
             return store.matrix()
         return load_stored(self.store, slide.identity, encoder.identity, grid, encoder.dim)
@@ -328,6 +335,7 @@ class Session:
     def close(self) -> None:
         """Stop, join all threads and close the slides. Safe to call twice."""
         self._engine.close()
+        self._close_classification()
         with self._lock:
             slides, self._slides, self._view = list(self._slides.values()), {}, None
         for slide in slides:
@@ -335,10 +343,9 @@ class Session:
             self.slide_closed.emit(slide.identity)
 
     def _needed_encoder(self) -> Encoder:
-        encoder = self._encoder
-        if encoder is None:
+        if self._encoder is None:
             raise ValueError("No encoder is loaded; load one first, for example 'texture'.")
-        return encoder
+        return self._encoder
 
     def _checked_grid(self, slide: Slide, mpp: float) -> TileGrid:
         """Return the slide's grid at `mpp`, or raise as `look_at` says."""
@@ -352,7 +359,7 @@ class Session:
             raise ValueError(f"The encoder works at {choices} µm per pixel, not at {mpp:g}.")
         return slide.grid(mpp)
 
-    def _look_again(self) -> None:
+    def look_again(self) -> None:
         """Take up the present view, if its slide is open, with the encoder and mpp of now."""
         with self._lock:
             view = self._view
@@ -368,8 +375,8 @@ class Session:
         except (ValueError, SlideError) as error:
             _log.warning("The view was not taken up again: %s", error)
 
-    def _find_tissue(self, slide: Slide, grid: TileGrid) -> NDArray[np.bool_]:
-        """Say which tiles lie on tissue; on all of them where the method does not apply."""
+    def tissue(self, slide: Slide, grid: TileGrid) -> NDArray[np.bool_]:
+        """Say which tiles lie on tissue, (rows, cols); all do where the method does not apply."""
         if not slide.brightfield:
             return np.ones(grid.shape, np.bool_)
         from napari_virchow.tissue import tissue_mask

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -118,6 +118,14 @@ class TileGrid:
         """Return the box of a tile in level-0 pixels."""
         step_x, step_y = self.step
         return Rect(tile.col * step_x, tile.row * step_y, step_x, step_y)
+
+    def rect_around(self, tiles: Iterable[Tile]) -> Rect:
+        """Return the smallest box around some tiles, at least one, in level-0 pixels."""
+        rows, cols = zip(*tiles, strict=True)
+        step_x, step_y = self.step
+        left, top = min(cols), min(rows)
+        wide, high = max(cols) + 1 - left, max(rows) + 1 - top
+        return Rect(left * step_x, top * step_y, wide * step_x, high * step_y)
 
     def contains(self, tile: Tile) -> bool:
         """Say whether the grid has this tile."""

@@ -162,7 +162,8 @@ def train(
         projection=projection,
         groups=spatial_blocks(places),
     )
-    card = _card(next(iter(slides.values())))
+    some = next(iter(slides.values()))
+    card = card_of(some.info.encoder, some.grid)
     return Trained(
         classifier.calibrated(evaluation).with_card(card),
         evaluation,
@@ -231,17 +232,18 @@ def summary(trained: Trained) -> dict[str, Any]:
     }
 
 
-def _card(stored: Stored) -> ModelCard:
-    encoder, _, pooling = stored.info.encoder.rpartition("-")
+def card_of(identity: str, grid: TileGrid) -> ModelCard:
+    """Say which embeddings a classifier is made for: by an encoder's identity, of a grid."""
+    encoder, _, pooling = identity.rpartition("-")
     name, _, weights = encoder.rpartition("-")
-    spec = SPECS.get(_name_of(stored.info.encoder))
+    spec = SPECS.get(_name_of(identity))
     return ModelCard(
-        encoder=stored.info.encoder,
+        encoder=identity,
         weights_hash=weights,
         pooling=pooling,
         licence=spec.licence if spec is not None else f"unknown ({name})",
-        mpp=stored.info.mpp,
-        tile_px=stored.grid.tile_px,
+        mpp=grid.mpp,
+        tile_px=grid.tile_px,
     )
 
 

@@ -1,0 +1,105 @@
+"""What live classification says: plain frozen facts, passed along by signals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_virchow.classify.metrics import CurvePoint, Evaluation
+from napari_virchow.classify.predictions import Predictions
+from napari_virchow.classify.suggest import StopSignal, Suspect
+from napari_virchow.labels.edits import LabelRow
+from napari_virchow.tiles import Tile, TileGrid
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Painted:
+    """The classifier's opinion on every embedded tile of the grid in focus.
+
+    Parameters
+    ----------
+    generation : int
+        Of the request it answers; a later one is never followed by an earlier one.
+    slide, encoder : str
+        Identities.
+    tiles : ndarray of shape (n, 2), int32
+        Row and column of each tile.
+    predictions : Predictions
+        For the same n tiles; of kind "similarity" while only one class is labelled.
+    names : dict of int to str
+        Class names by id.
+    n_labels : int
+        How many labels it was trained on.
+    seconds : float
+        From taking up the request to the opinion.
+    """
+
+    generation: int
+    slide: str
+    grid: TileGrid
+    encoder: str
+    tiles: NDArray[np.int32]
+    predictions: Predictions
+    names: dict[int, str]
+    n_labels: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A tile worth labelling next: the class predicted (0 for none), and why it is worth it."""
+
+    slide: str
+    tile: Tile
+    predicted: int
+    reason: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assessment:
+    """What is honestly known of the classifier, and what would make it better.
+
+    Parameters
+    ----------
+    rows : tuple of LabelRow
+        The labels it was trained on; `Suspect.row` and `Evaluation.cell` count into it.
+    suspects : tuple of Suspect
+        Labels that are likely mistakes, the most likely first.
+    queue : tuple of Queued
+        Tiles worth labelling, best first.
+    """
+
+    generation: int
+    slide: str
+    grid: TileGrid
+    evaluation: Evaluation
+    curve: tuple[CurvePoint, ...]
+    rows: tuple[LabelRow, ...]
+    suspects: tuple[Suspect, ...]
+    queue: tuple[Queued, ...]
+    stop: StopSignal
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyProgress:
+    """How far applying a classifier to a slide has come, in tiles, and what is being done."""
+
+    slide: str
+    done: int
+    total: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a classifier said of one slide: tiles by class id (0: no class); `missing` tiles could
+    not be embedded, or were not before it was cancelled."""
+
+    slide: str
+    path: str
+    n_tiles: int
+    counts: dict[int, int]
+    missing: int
