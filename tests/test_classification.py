@@ -49,6 +49,14 @@ def session(embedded, tmp_path, monkeypatch):
         yield made
 
 
+def settle(session):
+    """Wait until maps, and the embedding they may have asked for, are done."""
+    for _ in range(3):
+        assert session.classification.wait(30)
+        assert session.wait(60)
+    assert session.classification.wait(30)
+
+
 def halves(session, slide):
     """Two sets of embedded tiles that lie far apart."""
     tiles, _ = session.embeddings(slide, MPP)
@@ -116,8 +124,7 @@ def test_a_label_on_a_tile_that_is_not_embedded_is_embedded_next(slide_file, tmp
         class_id = live.labels.add_class("Tumour").id
         tile = Tile(6, 9)
         live.label(slide, MPP, [tile], class_id)
-        assert session.wait(60)
-        assert live.wait(30)
+        settle(session)
         assert session.tile_states(slide, MPP).states[tile] == TileState.EMBEDDED
         assert live.painted is not None
         assert live.painted.n_labels == 1

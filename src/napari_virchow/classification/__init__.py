@@ -83,7 +83,8 @@ class Classification:
         self._focus: _Focus | None = None
         self._bank: GridBank | None = None
         self._arrived: list[Tile] = []
-        self._awaited: set[Tile] = set()
+        self._awaited: set[Tile] = set()  # labelled in focus, not known to be embedded
+        self._asked: set[Tile] = set()  # those of them that the session was asked for
         self._stale = False
         self._elsewhere = Elsewhere(session.store)
         self._trainings = Trainings()
@@ -120,7 +121,8 @@ class Classification:
         slide.grid(mpp)
         with self._lock:
             if self._focus != (slide, mpp):
-                self._focus, self._arrived, self._awaited = _Focus(slide, mpp), [], set()
+                self._focus, self._arrived = _Focus(slide, mpp), []
+                self._awaited, self._asked = set(), set()
                 self.painted = self.assessment = None
         return self.refresh()
 
@@ -139,14 +141,10 @@ class Classification:
         """
         grid = slide.grid(mpp)
         asked = [Tile(int(row), int(col)) for row, col in tiles]
-        changed = self.labels.label(slide.identity, grid.name, asked, class_id)
-        if class_id is not None and self._session.encoder is not None:
-            missing = self._not_embedded(slide, mpp, asked)
-            if missing:
-                with self._lock:
-                    self._awaited.update(missing)
-                self._session.embed_next(slide, missing, mpp=mpp)
-        return changed
+        with self._lock:
+            if class_id is not None and self._focus == (slide, mpp):
+                self._awaited.update(tile for tile in asked if grid.contains(tile))
+        return self.labels.label(slide.identity, grid.name, asked, class_id)
 
     def refresh(self) -> int:
         """Train and paint anew; returns the generation of the request at once."""
@@ -273,14 +271,6 @@ class Classification:
         self._painter.close()
         self._assessor.close()
 
-    def _not_embedded(self, slide: Slide, mpp: float, tiles: list[Tile]) -> list[Tile]:
-        bank, known = self._bank, self._session.tile_states(slide, mpp)
-        if bank is not None and bank.slide is slide and bank.grid.mpp == mpp:
-            tiles = [t for t in tiles if bank.row(t) < 0]
-        if known is not None:
-            tiles = [t for t in tiles if known.states[t] != TileState.EMBEDDED]
-        return tiles
-
     # ---- what leads to a new map
 
     def _on_labels(self, change: LabelChange) -> None:
@@ -366,8 +356,6 @@ class Classification:
         grid = focus.slide.grid(focus.mpp)
         with self._lock:
             arrived, self._arrived = self._arrived, []
-            resume = bool(self._awaited) and self._awaited <= set(arrived)
-            self._awaited -= set(arrived)
             stale, self._stale = self._stale, False
         bank = self._bank
         if bank is None or stale or not bank.fits(focus.slide, grid, encoder, projection):
@@ -375,9 +363,19 @@ class Classification:
             self._bank, self._trainings = bank, Trainings()
         else:
             bank.add(arrived)
-        if resume:
-            self._session.look_again()
+        self._embed_awaited(bank)
         return bank
+
+    def _embed_awaited(self, bank: GridBank) -> None:
+        """Have labelled tiles embedded before all others, then go back to the view."""
+        with self._lock:
+            before = self._asked
+            self._awaited = {tile for tile in self._awaited if bank.row(tile) < 0}
+            self._asked, new = set(self._awaited), sorted(self._awaited - before)
+        if new:
+            self._session.embed_next(bank.slide, new, mpp=bank.grid.mpp)
+        elif before and not self._asked:
+            self._session.look_again()
 
     # ---- on the assessor's thread
 
