@@ -248,11 +248,10 @@ class ClassificationWidget(QWidget):
         if slide is not None and layer is not None and slide.identity not in self._layers:
             self._layers[slide.identity] = ClassLayers(self._viewer, slide, layer, self)
         self.maps.bind(self.layers)
-        self._fill_magnifications()
-        self._focus()
+        self._on_encoder()
         self._restore_view()
 
-    def _on_encoder(self, _: object) -> None:
+    def _on_encoder(self, _: object = None) -> None:
         self._fill_magnifications()
         self._focus()
 
@@ -278,8 +277,7 @@ class ClassificationWidget(QWidget):
         rect = self.grid.rect(tile)
         at = (rect.y + rect.height / 2 - 0.5, rect.x + rect.width / 2 - 0.5)
         self._viewer.scene.camera.center = tuple(self._layer.data_to_world(at))[-2:]
-        self._hover = tile
-        self.pen.hover.say("" if self.layers is None else self.layers.hover_text(tile))
+        self._on_hover(tile)
         if self.layers is not None:
             self.layers.preview([tile], self.classes.current)
 
@@ -304,9 +302,8 @@ class ClassificationWidget(QWidget):
             (live.labels.failed, self._on_failed),
             (live.labels.recovered, self._on_recovered),
         )
-        self._fill_magnifications()
         self._show_classes()
-        self._focus()
+        self._on_encoder()
         self._restore_view()
 
     def _on_predicted(self, painted: Painted) -> None:
@@ -316,8 +313,7 @@ class ClassificationWidget(QWidget):
             f"{painted.n_labels} labels paint {len(painted.tiles):,} tiles."
             + (" One class: shown is likeness." if len(painted.names) == 1 else "")
         )
-        if self._hover is not None:
-            self._on_hover(self._hover)
+        self._on_hover(self._hover)
 
     def _on_assessed(self, found: Assessment) -> None:
         self.judge.show_assessment(found, self._names())

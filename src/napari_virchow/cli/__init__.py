@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from napari_virchow import __version__
-from napari_virchow.cli.arguments import add_classify_arguments, add_embed_arguments, add_json
+from napari_virchow.cli.arguments import (
+    add_classify_arguments,
+    add_embed_arguments,
+    add_file_arguments,
+    add_json,
+)
 
 PROGRAM = "napari-virchow"
 EXPECTED = frozenset(
     ("UsageError", "BadInput", "SlideError", "EncoderUnavailable", "StoreError")
-    + ("TrainingError", "ModelError", "JournalError")
+    + ("TrainingError", "ModelError", "JournalError", "FrameError")
     + ("OSError", "ValueError")
 )
 FAILED, BAD_INPUT, STOPPED, PIPE_CLOSED = 1, 2, 130, 141
@@ -132,6 +137,7 @@ def _parser() -> _Parser:
     add_embed_arguments(add("embed", _embed, "Embed whole slides; go on where it was stopped"))
 
     add_classify_arguments(commands, _classify)
+    add_file_arguments(commands, _files)
 
     demo = add("demo", _demo, "Open napari on the sample slide, with the built-in encoder")
     demo.add_argument("--screenshot", type=Path, metavar="FILE", help="take a picture and quit")
@@ -221,6 +227,22 @@ def _classify(options: argparse.Namespace) -> int:
         text, facts = verbs.run_train(options, store)
     else:
         text, facts = getattr(verbs, f"run_{options.verb}")(options)
+    if options.json:
+        _print_json(facts)
+    else:
+        _say(text)
+    return 0
+
+
+def _files(options: argparse.Namespace) -> int:
+    from napari_virchow.cli import qupath as verbs
+    from napari_virchow.paths import store_dir
+
+    if options.verb == "repair":
+        text, facts = verbs.run_repair(options)
+    else:
+        run = verbs.run_export if options.verb == "export" else verbs.run_import
+        text, facts = run(options, options.store or store_dir())
     if options.json:
         _print_json(facts)
     else:

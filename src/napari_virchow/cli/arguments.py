@@ -69,6 +69,54 @@ def add_classify_arguments(commands: Any, run: Callable[[argparse.Namespace], in
     export.add_argument("--out", type=Path, required=True, metavar="FILE")
 
 
+def add_file_arguments(commands: Any, run: Callable[[argparse.Namespace], int]) -> None:
+    """Add `qupath repair`, `export` and `import`."""
+
+    def finished(command: argparse.ArgumentParser, verb: str) -> argparse.ArgumentParser:
+        command.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
+        command.set_defaults(run=run, verb=verb)
+        add_json(command)
+        return command
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        command = finished(commands.add_parser(name, help=text, description=f"{text}."), name)
+        command.add_argument("--store", type=Path, metavar="DIR", help="folder of embeddings")
+        command.add_argument("--labels", type=Path, metavar="JOURNAL", help="default: your own")
+        command.add_argument("--mpp", type=_positive, metavar="X", help="of the tiles")
+        command.add_argument("--slide-mpp", type=_plausible_mpp, metavar="X", help="of the slide")
+        command.add_argument(
+            "--frame", default="auto", metavar="NAME", help="auto, whole, bounds, bounds+90, …"
+        )
+        return command
+
+    text = "Look after files and projects of QuPath"
+    group = commands.add_parser("qupath", help=text, description=f"{text}.")
+    verbs = group.add_subparsers(required=True, metavar="VERB", dest="verb")
+    text = "Write a copy of a GeoJSON file that every QuPath reads, and say what was wrong"
+    repair = finished(verbs.add_parser("repair", help=text, description=f"{text}."), "repair")
+    repair.add_argument("file", type=Path, metavar="FILE")
+    repair.add_argument("--out", type=Path, required=True, metavar="FILE")
+
+    export = add("export", "Write labels, tiles, regions or predictions of a slide")
+    export.add_argument("slide", metavar="SLIDE")
+    export.add_argument("--to", default="geojson", metavar="FORMAT", help="default: geojson")
+    export.add_argument("--out", type=Path, required=True, metavar="FILE")
+    export.add_argument("--what", choices=("labels", "tiles", "regions", "predictions"))
+    export.add_argument("--model", type=Path, metavar="MODEL", help="of classify train")
+    export.add_argument("--encoder", default="texture", metavar="NAME", help="default: texture")
+    export.add_argument("--unknown-above", type=float, default=0.95, metavar="X")
+    export.add_argument("--simplify", type=float, default=0.0, metavar="TILES", help="of regions")
+    export.add_argument("--min-tiles", type=int, default=1, metavar="N", help="of a region")
+
+    take = add("import", "Take over annotations as labels of the tiles they lie on")
+    take.add_argument("file", type=Path, metavar="FILE")
+    take.add_argument("--slide", required=True, metavar="SLIDE")
+    take.add_argument("--from", dest="format", metavar="FORMAT", help="default: by its name")
+    take.add_argument("--rule", choices=("centre", "half"), default="centre")
+    take.add_argument("--objects", choices=("annotation", "tile", "all"), default="annotation")
+    take.add_argument("--dry-run", action="store_true", help="only say what would happen")
+
+
 def add_json(command: argparse.ArgumentParser) -> None:
     """Add `--json`."""
     command.add_argument("--json", action="store_true", help="print one JSON document only")

@@ -1,0 +1,345 @@
+"""The commands `qupath`, `export` and `import`: objects, labels and predictions to and from files.
+
+A format is a row of `EXPORTERS` or `IMPORTERS`: a function of a job that returns what to say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_virchow.classify import TileClassifier
+from napari_virchow.labels import LabelSet, default_journal
+from napari_virchow.labels.agreement import import_csv, read_labels
+from napari_virchow.labels.edits import LabelRow
+from napari_virchow.memory import recall_slide
+from napari_virchow.qupath.export import (
+    Measurements,
+    SlideTiles,
+    as_tiles,
+    prediction_columns,
+    region_objects,
+    write_regions,
+    write_tiles,
+)
+from napari_virchow.qupath.frame import Frame, FrameError, SlideBox, frame_of_block
+from napari_virchow.qupath.geojson import (
+    ReadResult,
+    check_suffix,
+    count_objects,
+    read_geojson,
+    repair_file,
+)
+from napari_virchow.qupath.labelling import ImportPlan, apply_import, plan_import
+from napari_virchow.qupath.objects import OBJECT_TYPES
+from napari_virchow.qupath.placing import to_slide
+from napari_virchow.qupath.servers import frame_named, frame_of_objects
+from napari_virchow.slide import Slide, open_slide
+from napari_virchow.tiles import TILE_PX, TileGrid
+from napari_virchow.training import TrainingError, classify, read_label_files, stored_of
+
+Answer = tuple[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What was asked for, with the slide open."""
+
+    options: argparse.Namespace
+    slide: Slide
+    store: Path
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Content:
+    """Tiles to export: with class ids and measurements where there are any."""
+
+    where: SlideTiles
+    class_ids: NDArray[np.integer[Any]] | None
+    classes: tuple[Any, ...]
+    columns: Measurements
+
+
+Handler = Callable[[Job], Answer]
+
+
+def run_repair(options: argparse.Namespace) -> Answer:
+    """Write a repaired copy of a GeoJSON file."""
+    found, report = repair_file(options.file, options.out)
+    unreadable = [{"index": p.index, "reason": p.reason} for p in found.problems]
+    facts = {
+        "file": str(options.file),
+        "out": str(options.out),
+        "read": len(found.objects),
+        "malformed": unreadable,
+        **report.to_json(),
+    }
+    lines = [f"{report.written} objects in {options.out}, {report.repaired} of them repaired"]
+    lines += [f"  {n} × {what}" for what, n in sorted(report.repairs.items())]
+    lines += [f"  left out: number {p.index}, as {p.reason}" for p in report.dropped]
+    lines += [f"  cannot be read: number {p.index}, as {p.reason}" for p in found.problems]
+    return "\n".join(lines), facts
+
+
+def run_export(options: argparse.Namespace, store: Path) -> Answer:
+    """Write labels, tiles, regions or predictions of a slide in a format of `EXPORTERS`."""
+    if options.to not in EXPORTERS:
+        raise ValueError(f"{options.to} is no format; choose one of {', '.join(EXPORTERS)}.")
+    with _opened(options, store) as slide:
+        return EXPORTERS[options.to](Job(options, slide, store))
+
+
+def run_import(options: argparse.Namespace, store: Path) -> Answer:
+    """Take over a file of a format of `IMPORTERS` as labels of a slide."""
+    form = options.format or _format_of(options.file)
+    if form not in IMPORTERS:
+        raise ValueError(
+            f"{options.file} is of no format that can be imported; say --from with one of "
+            f"{', '.join(IMPORTERS)}."
+        )
+    with _opened(options, store) as slide:
+        return IMPORTERS[form](Job(options, slide, store))
+
+
+def export_geojson(job: Job) -> Answer:
+    """Write a slide's labels, tiles, regions or predictions for QuPath."""
+    options, what, frame = job.options, _what(job.options), _frame_to_write(job)
+    check_suffix(options.out)
+    content = gather(job)
+    where = replace(content.where, frame=frame)
+    if what == "regions":
+        if content.class_ids is None:
+            raise ValueError("Regions need classes: give --model, or label some tiles.")
+        objects = region_objects(
+            where,
+            content.class_ids,
+            content.classes,
+            content.columns,
+            simplify=options.simplify,
+            min_tiles=options.min_tiles,
+        )
+        report = write_regions(options.out, where, objects)
+    else:
+        report = write_tiles(
+            options.out, where, content.class_ids, content.classes, content.columns
+        )
+    facts = {
+        "slide": job.slide.identity,
+        "file": str(options.out),
+        "what": what,
+        "grid": where.grid.name,
+        "tiles": len(where.tiles),
+        "frame": frame.to_block(),
+        **report.to_json(),
+    }
+    return f"{report.written} objects in {options.out} ({what}, frame: {frame.name})", facts
+
+
+def export_table(job: Job) -> Answer:
+    """Write a slide's labels, tiles or predictions as CSV, corners in level-0 pixels."""
+    if _what(job.options) == "regions":
+        raise ValueError("Regions do not fit a table; export them with --to geojson.")
+    content, out = gather(job), Path(job.options.out)
+    names = {c.id: c.name for c in content.classes}
+    ids = content.class_ids
+    step_x, step_y = content.where.grid.step
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["row", "col", "x", "y", "class", *content.columns])
+            for n, (row, col) in enumerate(content.where.tiles.tolist()):
+                name = "" if ids is None else names.get(int(ids[n]), "")
+                values = [f"{column[n]:.6g}" for column in content.columns.values()]
+                writer.writerow(
+                    [row, col, f"{col * step_x:.2f}", f"{row * step_y:.2f}", name, *values]
+                )
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
+    n = len(content.where.tiles)
+    return f"{n} tiles in {out}", {"slide": job.slide.identity, "file": str(out), "tiles": n}
+
+
+def import_geojson(job: Job) -> Answer:
+    """Take over annotations of QuPath as labels of the tiles they lie on."""
+    options = job.options
+    found = read_geojson(options.file)
+    frame = _frame_of(job, found)
+    objects = to_slide(found.objects, frame)
+    kinds = OBJECT_TYPES if options.objects == "all" else (options.objects,)
+    with _labels(options) as labels:
+        plan = plan_import(
+            labels, objects, job.slide.identity, _grid(job, found), options.rule, kinds=kinds
+        )
+        changed = 0 if options.dry_run else apply_import(labels, plan)
+    facts = {
+        "file": str(options.file),
+        "slide": job.slide.identity,
+        "objects": len(found.objects),
+        "counts": count_objects(found.objects),
+        "malformed": [{"index": p.index, "reason": p.reason} for p in found.problems],
+        "frame": frame.to_block(),
+        "plan": plan.to_json(),
+        "changed": changed,
+        "dry_run": bool(options.dry_run),
+        "labels": str(options.labels or default_journal()),
+    }
+    return _describe(plan, facts, frame), facts
+
+
+def import_table(job: Job) -> Answer:
+    """Take over a CSV file of labels."""
+    options = job.options
+    with _labels(options) as labels:
+        report = import_csv(labels, options.file)
+    verb = "would change" if options.dry_run else "changed"
+    facts = {"file": str(options.file), "changed": report.n, "dry_run": bool(options.dry_run)}
+    return f"{report.n} labels {verb} by {options.file}", facts
+
+
+def gather(job: Job) -> Content:
+    """Return the tiles that `--what` means, for any format.
+
+    Raises
+    ------
+    ValueError
+        If what is needed for it was not given.
+    TrainingError
+        If there is nothing to export.
+    """
+    what = _what(job.options)
+    if job.options.model is not None and what in ("predictions", "regions"):
+        return _predicted(job)
+    if what == "predictions":
+        raise ValueError("Predictions need a classifier: give its folder as --model.")
+    if what == "tiles":
+        grid = _grid(job, None)
+        stored = stored_of(job.store, job.slide.identity, job.options.encoder, grid.name)
+        where = SlideTiles(job.slide.identity, stored.grid, stored.tiles)
+        return Content(where, None, (), {})
+    return _labelled(job)
+
+
+def _predicted(job: Job) -> Content:
+    classifier = TileClassifier.load(job.options.model)
+    card = classifier.card
+    name = f"{card.tile_px}px-{card.mpp:g}mpp"
+    stored = stored_of(job.store, job.slide.identity, card.encoder, name)
+    predictions = classify(classifier, stored)
+    ids = predictions.confident(unknown_above=job.options.unknown_above)
+    columns = prediction_columns(predictions, classifier.classes)
+    where = SlideTiles(job.slide.identity, stored.grid, stored.tiles)
+    return Content(where, ids, tuple(classifier.classes), columns)
+
+
+def _labelled(job: Job) -> Content:
+    path = job.options.labels or default_journal()
+    rows, classes = read_label_files([path])
+    grid = _grid(job, None)
+    here = [r for r in rows if (r.slide, r.grid) == (job.slide.identity, grid.name)]
+    if not here:
+        raise TrainingError(
+            f"{path} has no labels of {job.slide.name} for tiles of {grid.name}; give the right "
+            "file as --labels, or the magnification as --mpp."
+        )
+    ids = {c.name: c.id for c in classes}
+    here.sort(key=_place)
+    where = SlideTiles(job.slide.identity, grid, as_tiles(row.tile for row in here))
+    return Content(where, np.array([ids[row.class_name] for row in here]), tuple(classes), {})
+
+
+def _place(row: LabelRow) -> tuple[int, int]:
+    return row.tile.row, row.tile.col
+
+
+def _what(options: argparse.Namespace) -> str:
+    given: str | None = options.what
+    return given or ("predictions" if options.model is not None else "labels")
+
+
+def _opened(options: argparse.Namespace, store: Path) -> Slide:
+    slide = open_slide(options.slide, mpp=options.slide_mpp)
+    if slide.mpp is None and (remembered := recall_slide(store, slide.identity).mpp) is not None:
+        slide.set_mpp(remembered)
+    return slide
+
+
+def _grid(job: Job, found: ReadResult | None) -> TileGrid:
+    """Return the grid asked for; else the one a file of ours names; else tiles at 0.5 µm/px."""
+    said = found.block.get("grid") if found and isinstance(found.block, Mapping) else None
+    if job.options.mpp is None and isinstance(said, Mapping):
+        try:
+            return job.slide.grid(float(said["mpp"]), int(said["tile_px"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"{job.options.file}: its grid block is damaged; say --mpp."
+            ) from error
+    return job.slide.grid(job.options.mpp or 0.5, TILE_PX)
+
+
+def _frame_of(job: Job, found: ReadResult) -> Frame:
+    """Return the frame asked for; else what the file says; else the one its objects fit in."""
+    box = SlideBox.of(job.slide)
+    if job.options.frame != "auto":
+        return frame_named(job.options.frame, box)
+    said = frame_of_block(found.block, box, job.slide.identity)
+    try:
+        return said or frame_of_objects(found.objects, box)
+    except FrameError as error:
+        raise FrameError(f"{error} Say --frame whole or --frame bounds.") from error
+
+
+def _frame_to_write(job: Job) -> Frame:
+    """Return the frame asked for; QuPath's own way, cropped to bounds, if none is."""
+    named = "bounds" if job.options.frame == "auto" else job.options.frame
+    return frame_named(named, SlideBox.of(job.slide))
+
+
+def _labels(options: argparse.Namespace) -> LabelSet:
+    """Return the labels to change; for a dry run a copy in memory."""
+    path = Path(options.labels or default_journal())
+    if not options.dry_run:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return LabelSet(path)
+    copy = LabelSet(None)
+    if path.exists():
+        rows, classes = read_labels(path)
+        copy.add_rows(rows, "copy", classes)
+    return copy
+
+
+def _format_of(path: Path) -> str:
+    return "csv" if path.suffix.lower() == ".csv" else "geojson"
+
+
+def _describe(plan: ImportPlan, facts: Mapping[str, Any], frame: Frame) -> str:
+    verb = "would be" if facts["dry_run"] else "are"
+    lines = [f"{facts['objects']} objects in {facts['file']} (frame: {frame.name})"]
+    lines += [f"  {len(tiles)} tiles {verb} {name}" for name, tiles in plan.tiles.items()]
+    if plan.conflicts:
+        lines.append(f"  {len(plan.conflicts)} tiles lie in two classes and get no label")
+    if plan.relabelled:
+        lines.append(f"  {len(plan.relabelled)} tiles had another label, which undo brings back")
+    lines += [f"  {n} objects of {name} are left out" for name, n in plan.ignored.items()]
+    if plan.unclassified:
+        lines.append(f"  {plan.unclassified} objects have no class and are left out")
+    if plan.without_area:
+        lines.append(f"  {plan.without_area} points or lines are left out")
+    for name, (ours, theirs) in plan.recolored.items():
+        lines.append(f"  {name} keeps its colour {ours}; in QuPath it is {theirs}")
+    for problem in facts["malformed"]:
+        lines.append(f"  cannot be read: number {problem['index']}, as {problem['reason']}")
+    return "\n".join(lines)
+
+
+EXPORTERS: dict[str, Handler] = {"geojson": export_geojson, "csv": export_table}
+IMPORTERS: dict[str, Handler] = {"geojson": import_geojson, "csv": import_table}
