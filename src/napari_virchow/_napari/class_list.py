@@ -23,7 +23,7 @@ from napari_virchow._napari.parts import Note, button
 from napari_virchow.labels.edits import LabelClass
 
 _ID = Qt.ItemDataRole.UserRole
-_ROW_PX = 24
+_ROW_PX = 21
 
 
 class ClassList(QWidget):

@@ -19,6 +19,7 @@ from napari_virchow.classification import Assessment, Queued
 from napari_virchow.labels.edits import LabelRow
 from napari_virchow.tiles import Tile
 
+_SHORT = 4  # letters over a column of the confusion matrix; all of them in its tooltip
 START = "Label tiles of two classes: then this says how good the classifier is."
 
 
@@ -144,10 +145,10 @@ class JudgeBox(QWidget):
             self.curve.say("")
             return
         low, high = one.interval
-        apart = "slides" if one.plan.by == "slide" else "places on the slide"
+        apart = "slides" if one.plan.by == "slide" else "parts of the slide"
         lines = [
             f"<b>Balanced accuracy {one.balanced_accuracy:.2f}</b> "
-            f"(95 %: {low:.2f} to {high:.2f}), on {apart} that it was not trained on.",
+            f"(95 %: {low:.2f} to {high:.2f}), tested on {apart} it was not trained on.",
             "F1: "
             + ", ".join(f"{escape(self._names.get(c, str(c)))} {f:.2f}" for c, f in one.f1.items()),
         ]
@@ -166,7 +167,9 @@ class JudgeBox(QWidget):
         names = [self._names.get(c, str(c)) for c in ids]
         self.matrix.setRowCount(len(ids))
         self.matrix.setColumnCount(len(ids))
-        self.matrix.setHorizontalHeaderLabels(names)
+        self.matrix.setHorizontalHeaderLabels([name[:_SHORT] for name in names])
+        for col, name in enumerate(names):
+            self.matrix.horizontalHeaderItem(col).setToolTip(f"Predicted: {name}")
         self.matrix.setVerticalHeaderLabels(names)
         for row in range(len(ids)):
             for col in range(len(ids)):
