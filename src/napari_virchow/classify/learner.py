@@ -62,7 +62,8 @@ def fit_linear(
     if n_classes == 2:  # scikit-learn keeps one row for two classes
         weights, bias = np.vstack([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
     converged = bool(np.max(model.n_iter_) < _MAX_ITERATIONS)
-    return weights.astype(np.float32), bias.astype(np.float32), converged
+    # In rows, as a saved classifier has them: a product rounds otherwise in columns.
+    return weights.astype(np.float32, order="C"), bias.astype(np.float32), converged
 
 
 def scorer(features: Matrix, y: ArrayLike) -> FitScore:
