@@ -199,6 +199,7 @@ def test_sliders_hide_what_is_uncertain_and_layers_come_back(viewer, classify, u
     until(lambda: dock.live.painted is not None and dock.live.painted.n_labels == 4)
     until(lambda: "classes" in dock.layers.layers)
     dock.maps.unknown.setValue(100)
+    until(lambda: (dock.layers.shown_classes() > 0).any())
     shown = (dock.layers.shown_classes() > 0).sum()
     dock.maps.confidence.setValue(100)
     assert (dock.layers.layers["classes"].data > 0).sum() < shown
