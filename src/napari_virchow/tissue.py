@@ -84,7 +84,9 @@ def tissue_mask(slide: Slide) -> TissueMask:
     density = -np.log10(np.maximum(1 - absorbed.mean(-1), 1 / 255))
     chroma = absorbed.max(-1) - absorbed.min(-1)
     lazy = da.from_array(np.stack([density, chroma]), chunks=(1, 1024, 1024))
-    smooth = gaussian_filter(lazy, (0, SMOOTHING, SMOOTHING), mode="nearest").compute()
+    smooth = gaussian_filter(lazy, (0, SMOOTHING, SMOOTHING), mode="nearest").compute(
+        scheduler="threads"
+    )
     density, chroma = smooth
     glass_density, glass_chroma, spread = _glass(density, chroma)
     denser = density > glass_density + DENSER
@@ -100,7 +102,8 @@ def _without_small(mask: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
     from dask import array as da
     from dask_image.ndmeasure import label
 
-    labels = np.asarray(label(da.from_array(mask, chunks=1024))[0])
+    # Here and not on a Dask cluster the caller may have: it is a picture of a few megabytes.
+    labels = np.asarray(label(da.from_array(mask, chunks=1024))[0].compute(scheduler="threads"))
     sizes = np.bincount(labels.ravel())
     keep = sizes >= least
     keep[0] = False

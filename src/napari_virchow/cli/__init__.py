@@ -24,7 +24,7 @@ from napari_virchow.cli.arguments import (
 PROGRAM = "napari-virchow"
 EXPECTED = frozenset(
     ("UsageError", "BadInput", "SlideError", "EncoderUnavailable", "StoreError")
-    + ("TrainingError", "ModelError", "JournalError", "FrameError")
+    + ("TrainingError", "ModelError", "JournalError", "FrameError", "CohortError")
     + ("OSError", "ValueError")
 )
 FAILED, BAD_INPUT, STOPPED, PIPE_CLOSED = 1, 2, 130, 141
@@ -188,8 +188,10 @@ def _encoders(options: argparse.Namespace) -> int:
 
 def _embed(options: argparse.Namespace) -> int:
     from napari_virchow.cli.embed import EmbedOptions, SlideDone, SlideFailed, embed_slides
+    from napari_virchow.cohort import find_slides
     from napari_virchow.paths import store_dir
 
+    options.slides = find_slides(options.slides)
     chosen = EmbedOptions(
         encoder=options.encoder,
         weights=options.weights,
@@ -200,6 +202,15 @@ def _embed(options: argparse.Namespace) -> int:
         all_tiles=options.all_tiles,
     )
     say = _say_nothing if options.json else _say
+    if options.workers or options.gpus or options.scheduler or options.resume:
+        from napari_virchow.cli.cohort import run_cohort
+
+        document, failures = run_cohort(options, chosen, say=say, show=_show)
+        if options.json:
+            _print_json(document)
+        return _account_for(failures, len(document["slides"]), "embedded")
+    if not options.slides:
+        raise UsageError("no slide was named; name slides, folders or lists of them.")
     results = embed_slides(options.slides, chosen, say=say, show=_show)
     done = [asdict(result) for result in results if isinstance(result, SlideDone)]
     failures = [asdict(result) for result in results if isinstance(result, SlideFailed)]

@@ -12,7 +12,12 @@ from typing import Any
 
 def add_embed_arguments(embed: argparse.ArgumentParser) -> None:
     """Add what `embed` takes."""
-    embed.add_argument("slides", nargs="+", metavar="SLIDE", help="a file, a folder or a URL")
+    embed.add_argument(
+        "slides",
+        nargs="*",
+        metavar="SLIDE",
+        help="a file, a folder of slides, a list of them (txt, csv), a pattern or a URL",
+    )
     embed.add_argument("--encoder", default="texture", metavar="NAME", help="default: texture")
     embed.add_argument("--weights", metavar="FILE", help="weights on this machine, not the hub's")
     embed.add_argument("--mpp", type=_positive, metavar="X", help="µm per pixel; default: 0.5")
@@ -22,6 +27,15 @@ def add_embed_arguments(embed: argparse.ArgumentParser) -> None:
     embed.add_argument("--store", type=Path, metavar="DIR", help="folder for the embeddings")
     embed.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda or mps")
     embed.add_argument("--all-tiles", action="store_true", help="embed glass too")
+    many = embed.add_argument_group("many slides on many processes (pip install '.[cluster]')")
+    many.add_argument("--workers", type=_count, metavar="N", help="processes on this machine")
+    many.add_argument("--gpus", metavar="0,1,…", help="GPUs of this machine, one process each")
+    many.add_argument("--scheduler", metavar="ADDRESS", help="of a running Dask cluster")
+    many.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the last run in this store that was cut short or had failures",
+    )
     add_json(embed)
 
 
@@ -127,6 +141,12 @@ def _positive(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"must be a number of µm per pixel above 0, got {text!r}")
     return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
+    return int(text)
 
 
 def _plausible_mpp(text: str) -> float:

@@ -151,8 +151,8 @@ def embed_slides(
     from napari_virchow.session import Session
     from napari_virchow.slide import SlideError
 
-    mpp = _choose_mpp(options)
-    _check_store(options.store)
+    mpp = choose_mpp(options)
+    check_store(options.store)
     results: list[SlideDone | SlideFailed] = []
     with Session(options.store, device=options.device) as session:
         for path in paths:
@@ -173,7 +173,7 @@ def embed_slides(
     return results
 
 
-def _choose_mpp(options: EmbedOptions) -> float:
+def choose_mpp(options: EmbedOptions) -> float:
     """Return the magnification to work at, which must be one of the encoder's."""
     allowed = _spec_of(options.encoder).allowed_mpp
     if options.mpp is None:
@@ -196,7 +196,7 @@ def _spec_of(name: str) -> EncoderSpec:
     return SPECS[known]
 
 
-def _check_store(folder: Path) -> None:
+def check_store(folder: Path) -> None:
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise BadInput(f"{there} cannot be written: choose another folder as --store.")

@@ -15,8 +15,9 @@ from psygnal import EmitLoopError, Signal
 from napari_virchow.engine.crew import Crew
 from napari_virchow.engine.desk import Desk
 from napari_virchow.engine.pipeline import EngineError, Pipeline, caused, words_of
-from napari_virchow.engine.work import Pace, Request, Target
+from napari_virchow.engine.work import Request, Target
 from napari_virchow.layout import StoreError
+from napari_virchow.pace import Pace
 from napari_virchow.schedule import Indices, TileQueue
 from napari_virchow.states import EngineState, GridStates, Progress, TileUpdate
 from napari_virchow.store import EmbeddingStore

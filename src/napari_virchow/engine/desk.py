@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_virchow.engine.work import Job, Key, Meter, Pace, Piece, Request, Result, Target
+from napari_virchow.engine.work import Job, Key, Meter, Piece, Request, Result, Target
+from napari_virchow.pace import Pace
 from napari_virchow.schedule import Indices, Want
 from napari_virchow.states import EngineState, Progress, TileState
 from napari_virchow.tiles import Rect

@@ -23,6 +23,7 @@ from napari_virchow.slide.imaging import shrink, srgb_converter
 from napari_virchow.slide.opening import open_file
 from napari_virchow.slide.pyramid import SlideLevel, make_overview, make_pyramid
 from napari_virchow.slide.readers import MissingPixelSize, Opened, SlideError
+from napari_virchow.slide.reduced import ReducedSource
 from napari_virchow.tiles import TILE_PX, Tile, TileGrid
 
 __all__ = ["Level", "MissingPixelSize", "Slide", "SlideError", "SlideLevel", "open_slide"]
@@ -86,6 +87,7 @@ class Slide:
             self.identity = hashlib.blake2b(mixed, digest_size=16).hexdigest()
         self._batches = ChunkCache(self._source, BATCH_CACHE)
         self._views = ChunkCache(self._source, VIEW_CACHE)
+        self._smaller: tuple[ReducedSource, ChunkCache] | None = None
         self._overviews: dict[int, tuple[Pixels, float]] = {}
         self.mpp_note = self._believe(opened)
 
@@ -208,23 +210,19 @@ class Slide:
         out = np.full((len(tiles), side, side, 3), WHITE, np.uint8)
         level, (ratio_x, ratio_y) = self._level_for(grid)
         wide, high = _whole(side, ratio_x), _whole(side, ratio_y)
-        plain = (wide, high) == (side, side)
-        step = len(tiles) if plain else max(1, SCRATCH // (wide * high * 3))
-        for start in range(0, len(tiles), max(1, step)):
-            part = tiles[start : start + step]
-            windows = [self._window(grid, tile, level, wide, high) for tile in part]
-            outs = list(out[start : start + step])  # views
-            if not plain:
-                outs = [np.full((high, wide, 3), WHITE, np.uint8) for _ in part]
-            errors = read_windows(self._source, windows, outs, self._fetch)
-            if not plain:
-                reduced = decoders().map(lambda pixels: shrink(pixels, side), outs)
-                for number, pixels in enumerate(reduced, start):
-                    out[number] = pixels
-            for number, error in sorted(errors.items()):
-                if on_error is None:
-                    raise self._unreadable(error) from error
-                on_error(part[number], self._unreadable(error))
+        windows = [self._window(grid, tile, level, wide, high) for tile in tiles]
+        smaller, chunks = self._reduced(max(1, wide // side))
+        if (wide, high) == (side, side):
+            errors = read_windows(self._source, windows, list(out), self._fetch)
+        elif smaller.fits(windows, side):
+            reduced = [smaller.window(window) for window in windows]
+            errors = read_windows(smaller, reduced, list(out), chunks.get)
+        else:
+            errors = self._read_shrunk(windows, out)
+        for number, error in sorted(errors.items()):
+            if on_error is None:
+                raise self._unreadable(error) from error
+            on_error(tiles[number], self._unreadable(error))
         return self._correct(out)
 
     def pyramid(self) -> list[SlideLevel]:
@@ -273,9 +271,33 @@ class Slide:
             self._opened.slow.close()
         self._views.clear()
         self._batches.clear()
+        self._smaller = None
 
     def _correct(self, pixels: Pixels) -> Pixels:
         return pixels if self._to_srgb is None else self._to_srgb(pixels)
+
+    def _read_shrunk(self, windows: Sequence[Window], out: Pixels) -> dict[int, Exception]:
+        """Read windows whole and make them smaller, a few at a time; return errors by number."""
+        errors: dict[int, Exception] = {}
+        side = out.shape[1]
+        step = max(1, SCRATCH // max((w.width * w.height * 3 for w in windows), default=1))
+        for start in range(0, len(windows), step):
+            part = windows[start : start + step]
+            whole = [np.full((w.height, w.width, 3), WHITE, np.uint8) for w in part]
+            found = read_windows(self._source, part, whole, self._fetch)
+            for number, pixels in enumerate(
+                decoders().map(lambda p: shrink(p, side), whole), start
+            ):
+                out[number] = pixels
+            errors |= {start + number: error for number, error in found.items()}
+        return errors
+
+    def _reduced(self, factor: int) -> tuple[ReducedSource, ChunkCache]:
+        """Return the source whose chunks are smaller by `factor`, and its cache; both are kept."""
+        if self._smaller is None or self._smaller[0].factor != factor:
+            source = ReducedSource(self._source, factor, self._views.peek)
+            self._smaller = source, ChunkCache(source, BATCH_CACHE)
+        return self._smaller
 
     def _fetch(self, chunk: Chunk) -> Pixels:
         seen = self._views.peek(chunk)

@@ -13,11 +13,16 @@ from napari_virchow.slide.chunks import Pixels
 
 def shrink(pixels: Pixels, side: int) -> Pixels:
     """Make a window smaller: the mean of blocks where they fit, antialiased bicubic elsewhere."""
-    image = Image.fromarray(pixels)
     high, wide = pixels.shape[:2]
     if wide % side == 0 and high % side == 0:
-        return np.asarray(image.reduce((wide // side, high // side)))
+        return shrink_by(pixels, wide // side, high // side)
+    image = Image.fromarray(pixels)
     return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
+
+
+def shrink_by(pixels: Pixels, wide: int, high: int) -> Pixels:
+    """Make each block of `wide` x `high` pixels one: their mean, rounded."""
+    return np.asarray(Image.fromarray(pixels).reduce((wide, high)))
 
 
 def srgb_converter(profile: bytes | None) -> Callable[[Pixels], Pixels] | None:
