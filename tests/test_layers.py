@@ -32,6 +32,7 @@ RANK = {
     "shelf": 4,
     "engine": 4,
     "training": 5,
+    "evaluate": 5,
     "classification": 6,
     "qupath": 6,
     "session": 7,
