@@ -33,6 +33,7 @@ RANK = {
     "shelf": 4,
     "engine": 4,
     "training": 5,
+    "evaluate": 5,
     "classification": 6,
     "qupath": 6,
     "cohort": 6,

@@ -35,6 +35,14 @@ def setup():
     return parser
 
 
+def optional():
+    """What the extras for users bring."""
+    extras = {
+        k: v for k, v in setup()["options.extras_require"].items() if k not in ("test", "dev")
+    }
+    return {name_of(line) for lines in extras.values() for line in lines.strip().splitlines()}
+
+
 def required():
     lines = setup()["options"]["install_requires"].strip().splitlines()
     return {name_of(line) for line in lines if not line.startswith("#")}
@@ -94,7 +102,7 @@ def test_every_dependency_does_real_work():
 
 
 def test_every_import_is_a_dependency():
-    brought = {MODULES.get(name, name.replace("-", "_")) for name in required()}
+    brought = {MODULES.get(name, name.replace("-", "_")) for name in required() | optional()}
     assert imported() - brought == set()
 
 

@@ -20,11 +20,12 @@ from napari_virchow.cli.arguments import (
     add_file_arguments,
     add_json,
 )
+from napari_virchow.cli.study import add_evaluate_arguments
 
 PROGRAM = "napari-virchow"
 EXPECTED = frozenset(
     ("UsageError", "BadInput", "SlideError", "EncoderUnavailable", "StoreError")
-    + ("TrainingError", "ModelError", "JournalError", "FrameError", "CohortError")
+    + ("TrainingError", "ModelError", "JournalError", "FrameError", "CohortError", "TileSetError")
     + ("OSError", "ValueError")
 )
 FAILED, BAD_INPUT, STOPPED, PIPE_CLOSED = 1, 2, 130, 141
@@ -138,6 +139,9 @@ def _parser() -> _Parser:
 
     add_classify_arguments(commands, _classify)
     add_file_arguments(commands, _files)
+
+    text = "Evaluate encoders on labelled tiles, by the protocol of the Virchow2 paper"
+    add_evaluate_arguments(add("evaluate", _study, text))
 
     demo = add("demo", _demo, "Open napari on the sample slide, with the built-in encoder")
     demo.add_argument("--screenshot", type=Path, metavar="FILE", help="take a picture and quit")
@@ -254,6 +258,17 @@ def _files(options: argparse.Namespace) -> int:
     else:
         run = verbs.run_export if options.verb == "export" else verbs.run_import
         text, facts = run(options, options.store or store_dir())
+    if options.json:
+        _print_json(facts)
+    else:
+        _say(text)
+    return 0
+
+
+def _study(options: argparse.Namespace) -> int:
+    from napari_virchow.paths import store_dir
+
+    text, facts = options.study(options, options.store or store_dir(), _show)
     if options.json:
         _print_json(facts)
     else:
