@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -225,31 +223,6 @@ def test_a_slide_without_pixel_size_is_asked_for_once(
     again = open_slide(data_dir / "slides" / "TCGA-CR-7395-01A-01-TS1.svs")
     until(lambda: again.scale.tolist() == [0.25, 0.25])  # remembered
     assert widget.slide_box.dialog is None
-
-
-def test_camera_events_cost_the_gui_thread_little(
-    viewer, open_slide, dock, slide_file, until, record_property
-):
-    layer = open_slide(slide_file)
-    widget = dock()
-    until(lambda: in_view_done(widget, viewer, layer))
-    nudges, settles = [], []
-    for step in range(60):
-        viewer.scene.camera.center = (200 + step, 300)
-        started = time.perf_counter()
-        widget._camera.nudge()
-        nudges.append(1000 * (time.perf_counter() - started))
-    for _ in range(20):
-        started = time.perf_counter()
-        widget._on_settled()
-        settles.append(1000 * (time.perf_counter() - started))
-    record_property("nudge_ms", statistics.median(nudges))
-    record_property("settled_ms", statistics.median(settles))
-    print(
-        f"per event {statistics.median(nudges):.3f} ms, at rest {statistics.median(settles):.3f} ms"
-    )
-    assert statistics.median(nudges) < 5
-    assert statistics.median(settles) < 50
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
