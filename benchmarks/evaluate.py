@@ -25,10 +25,11 @@ def main() -> int:
     parser.add_argument("--encoder", action="append")
     parser.add_argument("--out")
     options = parser.parse_args()
-    words = ["evaluate", "sample", "--pattern", r"label_(?P<class>\d+)"]
+    words = ["evaluate", "sample"]
     if options.data:
         tiles = [Path(options.data) / "tiles" / name for name in SETS]
         words += [str(each) for each in tiles if each.is_dir()]
+    words += ["--pattern", r"label_(?P<class>\d+)"]
     for name in options.encoder or ENCODERS:
         words += ["--encoder", name]
     return run(words + (["--out", options.out] if options.out else []))

@@ -1,4 +1,4 @@
-"""What `evaluate` and `pretrain` take; what they need is imported when one of them runs."""
+"""What `evaluate` takes; what it needs is imported when it runs."""
 
 from __future__ import annotations
 
