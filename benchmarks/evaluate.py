@@ -3,7 +3,7 @@
     python benchmarks/evaluate.py [--data DIR] [--encoder NAME]... [--out DIR]
 
 Without data only the sample slide is used. Embeddings are kept in the store, so that a second run
-is quick. `benchmarks/results/evaluate.md` was written by this script.
+is quick.
 """
 
 from __future__ import annotations
