@@ -29,6 +29,7 @@ RANK = {
     "layout": 2,
     "schedule": 2,
     "sample": 2,
+    "pictures": 3,
     "tissue": 3,
     "store": 3,
     "shelf": 4,
