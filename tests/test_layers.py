@@ -20,6 +20,7 @@ RANK = {
     "memory": 1,
     "likeness": 1,
     "pace": 1,
+    "latest": 1,
     "histology": 1,
     "labels": 2,
     "classify": 2,

@@ -76,10 +76,14 @@ class GalleryModel(QAbstractListModel):
         """Return the tile in a row."""
         return self._items[int(self._order[row])]
 
+    def place(self, row: int) -> Place:
+        """Return what tells the tile in a row from all others."""
+        item = self.item(row)
+        return Place(item.slide, item.tile)
+
     def mark(self, row: int) -> Mark:
         """Return what is known of the tile in a row."""
-        item = self.item(row)
-        return self.marks.get(Place(item.slide, item.tile), Mark())
+        return self.marks.get(self.place(row), Mark())
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return the words that a screen reader says."""
@@ -185,12 +189,14 @@ class Gallery(QListView):
 
     def choose(self, places: Iterable[Place]) -> None:
         """Choose these tiles and no others; those that are not shown are left out."""
-        wanted, selection = set(places), QItemSelection()
-        for row in range(self.tiles.rowCount()):
-            item = self.tiles.item(row)
-            if Place(item.slide, item.tile) in wanted:
-                index = self.tiles.index(row)
-                selection.select(index, index)
+        wanted, selection, start = set(places), QItemSelection(), None
+        for row in range(self.tiles.rowCount() + 1):
+            chosen = row < self.tiles.rowCount() and self.tiles.place(row) in wanted
+            if chosen and start is None:
+                start = row
+            elif not chosen and start is not None:  # in runs: thousands of single rows are slow
+                selection.select(self.tiles.index(start), self.tiles.index(row - 1))
+                start = None
         self.selectionModel().select(selection, QItemSelectionModel.SelectionFlag.ClearAndSelect)
 
     # ---- mouse and keys

@@ -80,7 +80,10 @@ class GalleryDelegate(QStyledItemDelegate):
                 draw_scale(painter, picture, self._model.tile_um)
         if mark.sign or mark.color:
             _draw_mark(painter, picture, mark)
-        if option.state & QStyle.StateFlag.State_HasFocus:
+        if selected:
+            painter.setPen(QPen(palette.color(QPalette.ColorRole.Text), 2))
+            painter.drawRect(picture.adjusted(-2, -2, 1, 1))
+        elif option.state & QStyle.StateFlag.State_HasFocus:
             painter.setPen(QPen(palette.color(QPalette.ColorRole.Text), 1, Qt.PenStyle.DotLine))
             painter.drawRect(box.adjusted(1, 1, -2, -2))
         role = QPalette.ColorRole.HighlightedText if selected else QPalette.ColorRole.Text
@@ -172,7 +175,7 @@ class ContextWindow(QFrame):
         self.adjustSize()
 
     def place(self, left: QPoint, right: QPoint) -> None:
-        """Show it with its top left corner at `left`, or at `right` where that is off the screen."""
+        """Show it with its top left corner at `left`, or at `right` if that is off the screen."""
         screen: Any = self.parentWidget().screen().availableGeometry()
         at = left if left.x() >= screen.left() else right
         at.setY(max(screen.top(), min(at.y(), screen.bottom() - self.height())))
