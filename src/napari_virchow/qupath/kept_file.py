@@ -27,6 +27,7 @@ VERSION = 1
 DELAY_S = 0.2  # an object that is dragged is not written at every move
 RETRY_S = 2.0
 _SLICE = 500
+_DRAWN = 0  # the number of no frame: level 0
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS frames(id INTEGER PRIMARY KEY, frame TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS objects(id TEXT PRIMARY KEY, place INTEGER NOT NULL,
@@ -198,11 +199,14 @@ class KeptFile:
         for frame in {_came_from(one) for _, one in entries}:
             mine = [(place, one) for place, one in entries if _came_from(one) == frame]
             number = self._number_of(frame)
-            back = to_qupath([one for _, one in mine], frame)
+            objects = [one for _, one in mine]
+            back = objects if frame is None else to_qupath(objects, frame)
             for (place, _), one in zip(mine, back, strict=True):
                 yield one.id, place, number, json.dumps(to_feature(one, Repairs()))
 
-    def _number_of(self, frame: Frame) -> int:
+    def _number_of(self, frame: Frame | None) -> int:
+        if frame is None:
+            return _DRAWN
         text = json.dumps(frame.to_block())
         self._connection.execute("INSERT OR IGNORE INTO frames(frame) VALUES(?)", (text,))
         query = "SELECT id FROM frames WHERE frame=?"
@@ -219,10 +223,10 @@ class KeptFile:
             _log.exception("A listener to the saving of objects failed")
 
 
-def _came_from(one: PathObject) -> Frame:
-    """Return the frame an object was read in; that of level 0 for one that was drawn here."""
+def _came_from(one: PathObject) -> Frame | None:
+    """Return the frame an object was read in; None for one that was drawn here."""
     frame = one.frame[0] if one.frame else None
-    return frame if isinstance(frame, Frame) else Frame("whole slide", 0, 0)
+    return frame if isinstance(frame, Frame) else None
 
 
 def _frame_of(block: Mapping[str, Any]) -> Frame:
@@ -241,7 +245,9 @@ def _parsed(
     found: list[tuple[int, PathObject]] = []
     for number in dict.fromkeys(frame for _, frame, _ in rows):
         mine = [n for n, row in enumerate(rows) if row[1] == number]
-        placed = to_slide([objects[n] for n in mine], frames[number])
+        placed = [objects[n] for n in mine]
+        if number != _DRAWN:
+            placed = to_slide(placed, frames[number])
         found += [(rows[n][0], one) for n, one in zip(mine, placed, strict=True)]
     return found
 
