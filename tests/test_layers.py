@@ -37,6 +37,7 @@ RANK = {
     "training": 5,
     "evaluate": 5,
     "classification": 6,
+    "mapping": 6,
     "qupath": 6,
     "cohort": 6,
     "session": 7,
