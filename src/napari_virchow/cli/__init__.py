@@ -260,8 +260,8 @@ def _files(options: argparse.Namespace) -> int:
     from napari_virchow.cli import qupath as verbs
     from napari_virchow.paths import store_dir
 
-    if options.verb == "repair":
-        text, facts = verbs.run_repair(options)
+    if options.verb in ("repair", "project"):
+        text, facts = getattr(verbs, f"run_{options.verb}")(options)
     else:
         run = verbs.run_export if options.verb == "export" else verbs.run_import
         text, facts = run(options, options.store or store_dir())
