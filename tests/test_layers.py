@@ -36,7 +36,6 @@ RANK = {
     "engine": 4,
     "training": 5,
     "evaluate": 5,
-    "classification": 6,
     "mapping": 6,
     "qupath": 6,
     "cohort": 6,
