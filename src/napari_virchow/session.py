@@ -17,6 +17,7 @@ from napari_virchow.classification.attach import HasClassification
 from napari_virchow.engine import Engine
 from napari_virchow.memory import recall_slide, remember_slide
 from napari_virchow.paths import store_dir
+from napari_virchow.qupath.attach import HasObjects
 from napari_virchow.schedule import snap_mpp
 from napari_virchow.shelf import StoredInfo, delete_stored, list_stored, load_stored
 from napari_virchow.states import EngineState, GridStates, Progress, TileUpdate
@@ -39,7 +40,7 @@ class _View(NamedTuple):
     all_tiles: bool
 
 
-class Session(HasClassification):
+class Session(HasObjects, HasClassification):
     """Slides, one encoder, and an engine that embeds what is looked at.
 
     Every method may be called from any thread. Signals are facts; they are emitted from worker

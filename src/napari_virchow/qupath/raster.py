@@ -14,9 +14,9 @@ from shapely.geometry.base import BaseGeometry
 
 from napari_virchow.qupath.drawing import color_of
 from napari_virchow.qupath.objects import PathObject
+from napari_virchow.qupath.shapes import bounds_of
 
 LIMIT = 4096  # pixels along the longer side of a picture that is not of tiles
-_SLICE = 2000  # shapely holds Python's lock: other threads get their turn in between
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +56,7 @@ def picture_of(objects: Sequence[PathObject], *, limit: int = LIMIT) -> Picture 
     names = {key: name for (name, _), key in keys.items()}
     colors = {key: color for (_, color), key in keys.items()}
     kind_of = np.uint8 if len(keys) < 256 else np.uint16
-    boxes = _bounds([one.geometry for one in seen])
+    boxes = bounds_of([one.geometry for one in seen])
     lattice = _lattice(boxes)
     if lattice is not None:
         origin, step, rows, cols = lattice
@@ -69,12 +69,6 @@ def picture_of(objects: Sequence[PathObject], *, limit: int = LIMIT) -> Picture 
     shape = max(1, math.ceil((bottom - top) / size)), max(1, math.ceil((right - left) / size))
     values = _painted(seen, ids, (float(left), float(top)), size, shape).astype(kind_of)
     return Picture(values, (float(left), float(top)), (size, size), names, colors, of_tiles=False)
-
-
-def _bounds(shapes: list[BaseGeometry]) -> NDArray[np.float64]:
-    """Return left, top, right, bottom of each, (n, 4)."""
-    parts = [shapely.bounds(shapes[n : n + _SLICE]) for n in range(0, len(shapes), _SLICE)]
-    return np.concatenate(parts)
 
 
 def _lattice(
