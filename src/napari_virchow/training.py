@@ -107,7 +107,7 @@ def stored_of(store: Path, slide: str, encoder: str, grid: str) -> Stored:
     found = [
         info
         for info in list_stored(store, slide)
-        if info.grid == grid and (info.encoder == encoder or _name_of(info.encoder) == encoder)
+        if info.grid == grid and (info.encoder == encoder or name_of(info.encoder) == encoder)
     ]
     if not found:
         raise TrainingError(
@@ -232,11 +232,17 @@ def summary(trained: Trained) -> dict[str, Any]:
     }
 
 
+def name_of(identity: str) -> str:
+    """Return the encoder's name of an identity such as ``virchow2-3f2a9c81d0e4-class+mean``."""
+    fits = [name for name in SPECS if identity.startswith(f"{name}-")]
+    return max(fits, key=len, default=identity)
+
+
 def card_of(identity: str, grid: TileGrid) -> ModelCard:
     """Say which embeddings a classifier is made for: by an encoder's identity, of a grid."""
     encoder, _, pooling = identity.rpartition("-")
     name, _, weights = encoder.rpartition("-")
-    spec = SPECS.get(_name_of(identity))
+    spec = SPECS.get(name_of(identity))
     return ModelCard(
         encoder=identity,
         weights_hash=weights,
@@ -245,9 +251,3 @@ def card_of(identity: str, grid: TileGrid) -> ModelCard:
         mpp=grid.mpp,
         tile_px=grid.tile_px,
     )
-
-
-def _name_of(identity: str) -> str:
-    """Return the encoder's name of an identity such as ``virchow2-3f2a9c81d0e4-class+mean``."""
-    fits = [name for name in SPECS if identity.startswith(f"{name}-")]
-    return max(fits, key=len, default=identity)

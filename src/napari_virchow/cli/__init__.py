@@ -250,13 +250,14 @@ def _classify(options: argparse.Namespace) -> int:
 
 
 def _files(options: argparse.Namespace) -> int:
-    from napari_virchow.cli import qupath as verbs
+    from napari_virchow.cli import formats
+    from napari_virchow.cli.qupath import run_repair
     from napari_virchow.paths import store_dir
 
     if options.verb == "repair":
-        text, facts = verbs.run_repair(options)
+        text, facts = run_repair(options)
     else:
-        run = verbs.run_export if options.verb == "export" else verbs.run_import
+        run = formats.run_export if options.verb == "export" else formats.run_import
         text, facts = run(options, options.store or store_dir())
     if options.json:
         _print_json(facts)
