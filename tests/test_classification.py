@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from napari_virchow.classification.latest import Latest
 from napari_virchow.classify import ModelError
+from napari_virchow.latest import Latest
 from napari_virchow.sample import write_sample
 from napari_virchow.session import Session
 from napari_virchow.states import TileState

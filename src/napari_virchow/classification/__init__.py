@@ -21,7 +21,6 @@ from napari_virchow.classification.facts import (
     Queued,
 )
 from napari_virchow.classification.honest import Trainings, assess
-from napari_virchow.classification.latest import Latest
 from napari_virchow.classification.rollout import Rollout
 from napari_virchow.classification.table import write_table
 from napari_virchow.classify import TileClassifier
@@ -29,6 +28,7 @@ from napari_virchow.classify.features import Matrix, Projection
 from napari_virchow.classify.predictions import UNKNOWN_ABOVE
 from napari_virchow.labels import LabelSet
 from napari_virchow.labels.edits import LabelChange
+from napari_virchow.latest import Latest
 from napari_virchow.states import GridStates, TileState, TileUpdate
 from napari_virchow.tiles import Tile
 

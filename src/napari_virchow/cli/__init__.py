@@ -250,12 +250,11 @@ def _classify(options: argparse.Namespace) -> int:
 
 
 def _files(options: argparse.Namespace) -> int:
-    from napari_virchow.cli import formats
-    from napari_virchow.cli.qupath import run_repair
+    from napari_virchow.cli import formats, qupath
     from napari_virchow.paths import store_dir
 
-    if options.verb == "repair":
-        text, facts = run_repair(options)
+    if options.verb in ("repair", "project"):
+        text, facts = getattr(qupath, f"run_{options.verb}")(options)
     else:
         run = formats.run_export if options.verb == "export" else formats.run_import
         text, facts = run(options, options.store or store_dir())

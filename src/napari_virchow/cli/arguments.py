@@ -84,7 +84,7 @@ def add_classify_arguments(commands: Any, run: Callable[[argparse.Namespace], in
 
 
 def add_file_arguments(commands: Any, run: Callable[[argparse.Namespace], int]) -> None:
-    """Add `qupath repair`, `export` and `import`."""
+    """Add `qupath repair` and `project`, `export` and `import`."""
 
     def finished(command: argparse.ArgumentParser, verb: str) -> argparse.ArgumentParser:
         command.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
@@ -103,13 +103,7 @@ def add_file_arguments(commands: Any, run: Callable[[argparse.Namespace], int]) 
         )
         return command
 
-    text = "Look after files and projects of QuPath"
-    group = commands.add_parser("qupath", help=text, description=f"{text}.")
-    verbs = group.add_subparsers(required=True, metavar="VERB", dest="verb")
-    text = "Write a copy of a GeoJSON file that every QuPath reads, and say what was wrong"
-    repair = finished(verbs.add_parser("repair", help=text, description=f"{text}."), "repair")
-    repair.add_argument("file", type=Path, metavar="FILE")
-    repair.add_argument("--out", type=Path, required=True, metavar="FILE")
+    _add_qupath_arguments(commands, finished)
 
     export = add("export", "Write labels, tiles, regions, predictions or embeddings of a slide")
     export.add_argument("slide", metavar="SLIDE")
@@ -142,6 +136,27 @@ def _add_import_arguments(take: argparse.ArgumentParser) -> None:
     theirs.add_argument("--snap", action="store_true", help="take tiles as the nearest of a grid")
     theirs.add_argument("--verify", metavar="NAME", help="the encoder to verify with, or no")
     theirs.add_argument("--weights", metavar="FILE", help="of that encoder")
+
+
+def _add_qupath_arguments(commands: Any, finished: Callable[..., argparse.ArgumentParser]) -> None:
+    text = "Look after files and projects of QuPath"
+    group = commands.add_parser("qupath", help=text, description=f"{text}.")
+    verbs = group.add_subparsers(required=True, metavar="VERB", dest="verb")
+    text = "Write a copy of a GeoJSON file that every QuPath reads, and say what was wrong"
+    repair = finished(verbs.add_parser("repair", help=text, description=f"{text}."), "repair")
+    repair.add_argument("file", type=Path, metavar="FILE")
+    repair.add_argument("--out", type=Path, required=True, metavar="FILE")
+    text = "List a project's images, classes and counts; it stays as it is"
+    project = finished(verbs.add_parser("project", help=text, description=f"{text}."), "project")
+    project.add_argument("project", type=Path, metavar="DIR", help="or its .qpproj file")
+    project.add_argument("--script", type=Path, metavar="FILE", help="write one for QuPath to run")
+    project.add_argument(
+        "--take",
+        nargs="+",
+        default=[],
+        metavar="IMAGE=FILE",
+        help="GeoJSON files that the script takes over, by image",
+    )
 
 
 def add_json(command: argparse.ArgumentParser) -> None:
