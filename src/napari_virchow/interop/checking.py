@@ -13,7 +13,7 @@ from napari_virchow.encoders.hub import cached_weights
 from napari_virchow.encoders.specs import SPECS, EncoderSpec
 from napari_virchow.interop.placing import Placed
 from napari_virchow.interop.table import TileTable
-from napari_virchow.training import name_of
+from napari_virchow.training import encoder_name
 
 if TYPE_CHECKING:
     from napari_virchow.encoders import Encoder
@@ -85,7 +85,7 @@ class Check:
 
 def encoder_named(name: str) -> EncoderSpec | None:
     """Return our row for what another tool calls an encoder; None if there is none."""
-    if (whole := name_of(name)) in SPECS:  # a name of ours, or an identity
+    if (whole := encoder_name(name)) in SPECS:  # a name of ours, or an identity
         return SPECS[whole]
     plain = _plain(name)
     own = {_plain(one): one for one in SPECS}

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_virchow.tiles import TileGrid
-from napari_virchow.training import name_of
+from napari_virchow.training import encoder_name
 
 if TYPE_CHECKING:
     from napari_virchow.slide import Slide
@@ -156,7 +156,7 @@ class SlideEmbeddings:
     @property
     def encoder_name(self) -> str:
         """The encoder without its weights and pooling: "virchow2"."""
-        return name_of(self.encoder)
+        return encoder_name(self.encoder)
 
     @property
     def block(self) -> str:
