@@ -275,13 +275,15 @@ def test_an_import_is_one_step_with_a_report():
 
 
 def test_thousands_of_tiles_are_written_and_read(tmp_path):
-    n = 20_000
-    side = 200
+    n, side = 20_000, 200
     grid = TileGrid(side * 448, side * 448, (0.25, 0.25))
     tiles = np.column_stack(np.divmod(np.arange(n), side))
     columns = {f"m{k}": np.random.default_rng(k).random(n) for k in range(4)}
-    write_tiles(tmp_path / "t.geojson", SlideTiles("s", grid, tiles), None, (), columns)
-    assert len(read_geojson(tmp_path / "t.geojson").objects) == n
+    where = SlideTiles("s", grid, tiles)
+    write_tiles(tmp_path / "t.geojson", where, None, (), columns)
+    found = read_geojson(tmp_path / "t.geojson").objects
+    assert [one.id for one in found] == tile_ids(where)
+    np.testing.assert_allclose([one.measurements["m3"] for one in found], columns["m3"], atol=1e-6)
 
 
 # The command line

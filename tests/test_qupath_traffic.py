@@ -32,9 +32,7 @@ def uid(n):
 def squares(*places):
     kinds = [PathClass.of("Tumor"), None]
     return [
-        PathObject(
-            uid(n), "annotation", shapely.box(x, y, x + size, y + size), path_class=kinds[n % 2]
-        )
+        PathObject(uid(n), "annotation", shapely.box(x, y, x + 9, y + 9), path_class=kinds[n % 2])
         for n, (x, y) in enumerate(places)
     ]
 

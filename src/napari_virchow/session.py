@@ -15,6 +15,7 @@ from psygnal import Signal
 
 from napari_virchow.classification.attach import HasClassification
 from napari_virchow.engine import Engine
+from napari_virchow.mapping.attach import HasMapping
 from napari_virchow.memory import recall_slide, remember_slide
 from napari_virchow.paths import store_dir
 from napari_virchow.qupath.attach import HasObjects
@@ -40,7 +41,7 @@ class _View(NamedTuple):
     all_tiles: bool
 
 
-class Session(HasObjects, HasClassification):
+class Session(HasMapping, HasObjects, HasClassification):
     """Slides, one encoder, and an engine that embeds what is looked at.
 
     Every method may be called from any thread. Signals are facts; they are emitted from worker
@@ -336,6 +337,7 @@ class Session(HasObjects, HasClassification):
     def close(self) -> None:
         """Stop, join all threads and close the slides. Safe to call twice."""
         self._engine.close()
+        self._close_mapping()
         self._close_classification()
         with self._lock:
             slides, self._slides, self._view = list(self._slides.values()), {}, None
