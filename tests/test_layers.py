@@ -37,6 +37,7 @@ RANK = {
     "classification": 6,
     "qupath": 6,
     "cohort": 6,
+    "search": 6.5,
     "session": 7,
     "doctor": 8,
     "_napari": 9,

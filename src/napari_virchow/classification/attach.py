@@ -51,7 +51,8 @@ class HasClassification:
                 self._classification = Classification(cast("Session", self), labels)
             return self._classification
 
-    def _close_classification(self) -> None:
+    def _close_attached(self) -> None:
+        """Close what was made; other parts of a session that follow it do theirs first."""
         with self._making:
             classification, self._classification = self._classification, None
             labels, self._labels = self._labels, None
