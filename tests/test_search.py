@@ -87,7 +87,7 @@ def test_centred_search_subtracts_the_mean_of_all_embeddings(tmp_path, half):
 def test_whitened_search_ignores_how_much_a_direction_varies(tmp_path):
     rng = np.random.default_rng(3)
     made = fill(tmp_path, "a", shape=(20, 20))
-    # Two groups that differ a little in number 3, while number 0 varies wildly.
+    # Two groups that differ a little in all numbers, while number 0 varies wildly.
     loud = rng.normal(0, 300, len(made))
     with EmbeddingStore.open(
         tmp_path, slide="a", encoder=ENCODER, grid=grid_of(20, 20), dim=12, writable=True
