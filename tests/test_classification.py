@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from napari_virchow.classification.latest import Latest
 from napari_virchow.classify import ModelError
+from napari_virchow.latest import Latest
 from napari_virchow.sample import write_sample
 from napari_virchow.session import Session
 from napari_virchow.states import TileState
@@ -189,7 +189,7 @@ def test_a_classifier_is_saved_loaded_and_applied(session, slide_file, tmp_path)
     done = live.apply([slide], MPP, out=tmp_path / "out")
     assert done[0].missing == 0
     assert sum(done[0].counts.values()) == done[0].n_tiles == len(before)
-    assert (tmp_path / "out" / "small.csv").is_file()
+    assert done[0].file == str(tmp_path / "out" / f"small-{slide.identity[:8]}.csv")
     with pytest.raises(ModelError, match="0.5"):
         live.look_at(slide, 1.0)
         live.load(tmp_path / "model")

@@ -94,7 +94,7 @@ def test_whitened_search_ignores_how_much_a_direction_varies(tmp_path):
     ) as store:
         rows = np.stack(list(made.values())).astype(np.float32) * 0.1
         rows[:, 0] = loud
-        rows[:, 3] += np.where(np.arange(len(rows)) < 200, 5, -5)
+        rows[:, 1:] += np.where(np.arange(len(rows)) < 200, 5, -5)[:, None]
         store.append(list(made), rows)
     bank = Bank(tmp_path, KIND)
     plain = ask(bank, example("a", 3, 4), k=150)

@@ -23,7 +23,7 @@ ROWS, COLS = 24, 32  # tiles; the left half is of one kind, the right half of an
 
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory):
-    pixels = np.full((ROWS * 224, COLS * 224, 3), 200, np.uint8)
+    pixels = np.full((ROWS * 224, COLS * 224, 3), (200, 110, 170), np.uint8)  # stained
     return write_svs(tmp_path_factory.mktemp("slides") / "halves.svs", pixels, factors=(1,))
 
 

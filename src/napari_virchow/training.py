@@ -107,7 +107,7 @@ def stored_of(store: Path, slide: str, encoder: str, grid: str) -> Stored:
     found = [
         info
         for info in list_stored(store, slide)
-        if info.grid == grid and (info.encoder == encoder or _name_of(info.encoder) == encoder)
+        if info.grid == grid and (info.encoder == encoder or encoder_name(info.encoder) == encoder)
     ]
     if not found:
         raise TrainingError(
@@ -236,7 +236,7 @@ def card_of(identity: str, grid: TileGrid) -> ModelCard:
     """Say which embeddings a classifier is made for: by an encoder's identity, of a grid."""
     encoder, _, pooling = identity.rpartition("-")
     name, _, weights = encoder.rpartition("-")
-    spec = SPECS.get(_name_of(identity))
+    spec = SPECS.get(encoder_name(identity).removesuffix("@random"))
     return ModelCard(
         encoder=identity,
         weights_hash=weights,
@@ -247,7 +247,10 @@ def card_of(identity: str, grid: TileGrid) -> ModelCard:
     )
 
 
-def _name_of(identity: str) -> str:
-    """Return the encoder's name of an identity such as ``virchow2-3f2a9c81d0e4-class+mean``."""
-    fits = [name for name in SPECS if identity.startswith(f"{name}-")]
-    return max(fits, key=len, default=identity)
+def encoder_name(identity: str) -> str:
+    """Return the name for `load_encoder` of an identity such as ``virchow2-3f2a9c81d0e4-class``.
+
+    An encoder that is not in the table keeps its identity.
+    """
+    known = [f"{name}{suffix}" for name in SPECS for suffix in ("", "@random")]
+    return max((n for n in known if identity.startswith(f"{n}-")), key=len, default=identity)

@@ -38,9 +38,11 @@ from napari_virchow.qupath.geojson import (
     read_geojson,
     repair_file,
 )
+from napari_virchow.qupath.groovy import project_script
 from napari_virchow.qupath.labelling import ImportPlan, apply_import, plan_import
 from napari_virchow.qupath.objects import OBJECT_TYPES
 from napari_virchow.qupath.placing import to_slide
+from napari_virchow.qupath.project import describe_project, read_project
 from napari_virchow.qupath.servers import frame_named, frame_of_objects
 from napari_virchow.slide import Slide, open_slide
 from napari_virchow.tiles import TILE_PX, TileGrid
@@ -87,6 +89,22 @@ def run_repair(options: argparse.Namespace) -> Answer:
     lines += [f"  left out: number {p.index}, as {p.reason}" for p in report.dropped]
     lines += [f"  cannot be read: number {p.index}, as {p.reason}" for p in found.problems]
     return "\n".join(lines), facts
+
+
+def run_project(options: argparse.Namespace) -> Answer:
+    """Say what is in a project of QuPath; with `--script`, write one that takes over files."""
+    project = read_project(options.project)
+    text, facts = describe_project(project), project.to_json()
+    if options.script is None:
+        if options.take:
+            raise ValueError("--take says what a script takes over; name its file as --script.")
+        return text, facts
+    pairs = [said.partition("=") for said in options.take]
+    if any(not path for _, _, path in pairs):
+        raise ValueError("--take looks like IMAGE=FILE: an image of the project and its GeoJSON.")
+    options.script.write_text(project_script(project, {key: path for key, _, path in pairs}))
+    text = f"{options.script} is for QuPath: Automate › Script editor › Run › Run for project"
+    return text, {**facts, "script": str(options.script)}
 
 
 def run_export(options: argparse.Namespace, store: Path) -> Answer:

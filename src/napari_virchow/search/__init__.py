@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from psygnal import Signal
 
-from napari_virchow.classification.latest import Latest
+from napari_virchow.latest import Latest
 from napari_virchow.memory import recall_slide
 from napari_virchow.search.bank import Bank, list_kinds
 from napari_virchow.search.facts import (

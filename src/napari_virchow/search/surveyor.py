@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from napari_virchow.classification.latest import Latest
+from napari_virchow.latest import Latest
 from napari_virchow.search.bank import Bank, list_kinds
 from napari_virchow.search.facts import Kind, SearchProgress
 
