@@ -257,13 +257,13 @@ def _classify(options: argparse.Namespace) -> int:
 
 
 def _files(options: argparse.Namespace) -> int:
-    from napari_virchow.cli import qupath as verbs
+    from napari_virchow.cli import formats, qupath
     from napari_virchow.paths import store_dir
 
     if options.verb in ("repair", "project"):
-        text, facts = getattr(verbs, f"run_{options.verb}")(options)
+        text, facts = getattr(qupath, f"run_{options.verb}")(options)
     else:
-        run = verbs.run_export if options.verb == "export" else verbs.run_import
+        run = formats.run_export if options.verb == "export" else formats.run_import
         text, facts = run(options, options.store or store_dir())
     if options.json:
         _print_json(facts)

@@ -114,7 +114,7 @@ def add_file_arguments(commands: Any, run: Callable[[argparse.Namespace], int]) 
 
     _add_qupath_arguments(commands, finished)
 
-    export = add("export", "Write labels, tiles, regions or predictions of a slide")
+    export = add("export", "Write labels, tiles, regions, predictions or embeddings of a slide")
     export.add_argument("slide", metavar="SLIDE")
     export.add_argument("--to", default="geojson", metavar="FORMAT", help="default: geojson")
     export.add_argument("--out", type=Path, required=True, metavar="FILE")
@@ -124,14 +124,27 @@ def add_file_arguments(commands: Any, run: Callable[[argparse.Namespace], int]) 
     export.add_argument("--unknown-above", type=_share, default=0.95, metavar="X", help=_UNKNOWN)
     export.add_argument("--simplify", type=float, default=0.0, metavar="TILES", help="of regions")
     export.add_argument("--min-tiles", type=int, default=1, metavar="N", help="of a region")
+    export.add_argument("--coords", type=Path, metavar="FILE", help="for the places of the tiles")
 
-    take = add("import", "Take over annotations as labels of the tiles they lie on")
+    _add_import_arguments(
+        add("import", "Take over annotations as labels, or embeddings of another tool")
+    )
+
+
+def _add_import_arguments(take: argparse.ArgumentParser) -> None:
     take.add_argument("file", type=Path, metavar="FILE")
     take.add_argument("--slide", required=True, metavar="SLIDE")
-    take.add_argument("--from", dest="format", metavar="FORMAT", help="default: by its name")
+    take.add_argument("--from", dest="format", metavar="FORMAT", help="default: by its content")
     take.add_argument("--rule", choices=("centre", "half"), default="centre")
     take.add_argument("--objects", choices=("annotation", "tile", "all"), default="annotation")
     take.add_argument("--dry-run", action="store_true", help="only say what would happen")
+    theirs = take.add_argument_group("embeddings of another tool, and what its file does not say")
+    theirs.add_argument("--encoder", metavar="NAME", help="who made them")
+    theirs.add_argument("--tile-size", type=_pixels, metavar="PX", help="in level-0 pixels")
+    theirs.add_argument("--coords", type=Path, metavar="FILE", help="CLAM's places of the tiles")
+    theirs.add_argument("--snap", action="store_true", help="take tiles as the nearest of a grid")
+    theirs.add_argument("--verify", metavar="NAME", help="the encoder to verify with, or no")
+    theirs.add_argument("--weights", metavar="FILE", help="of that encoder")
 
 
 def _add_qupath_arguments(commands: Any, finished: Callable[..., argparse.ArgumentParser]) -> None:
@@ -164,6 +177,13 @@ def _positive(text: str) -> float:
     value = _number(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"must be a number of µm per pixel above 0, got {text!r}")
+    return value
+
+
+def _pixels(text: str) -> float:
+    value = _number(text)
+    if not 1 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of pixels from 1, got {text!r}")
     return value
 
 
