@@ -188,7 +188,18 @@ def run_merge(options: argparse.Namespace) -> Answer:
         text = "too few tiles to tell" if value is None else f"Cohen's kappa {value:.2f}"
         lines.append(f"  {one} and {other}: {text} ({shared} tiles labelled by both)")
         agreement.append({"annotators": [one, other], "kappa": value, "tiles": shared})
-    facts = {"labels": report.n, "conflicts": len(report.conflicts), "agreement": agreement}
+    conflicts = [
+        {
+            "slide": conflict.slide,
+            "grid": conflict.grid,
+            "row": conflict.tile.row,
+            "col": conflict.tile.col,
+            "kept": conflict.rows[-1].class_name,
+            "said": [[row.annotator, row.class_name, row.time] for row in conflict.rows],
+        }
+        for conflict in report.conflicts
+    ]
+    facts = {"labels": report.n, "conflicts": conflicts, "agreement": agreement}
     return "\n".join(lines), facts
 
 
@@ -222,6 +233,11 @@ def _describe(trained: Trained, out: Path) -> str:
         for class_id, value in metrics["f1"].items():
             lines.append(f"    F1 {value:.2f}  {facts['class_names'][class_id]}")
         lines.append(f"  calibration error {metrics['calibration_error']:.2f}")
+        curve = ", ".join(
+            f"{p['balanced_accuracy']:.2f} with {p['per_class']}" for p in facts["learning_curve"]
+        )
+        if curve:
+            lines.append(f"  with fewer labels per class: {curve}")
     for one in facts["suspects"]:
         where = f"{one['slide']} row {one['row']} col {one['col']}"
         lines.append(f"  look again at {where}: {one['reason']}")
