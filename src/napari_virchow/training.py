@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from napari_virchow.classify.folds import TilePlaces, plan_folds, spatial_blocks
 from napari_virchow.classify.metrics import Evaluation
 from napari_virchow.classify.predictions import Predictions
 from napari_virchow.classify.suggest import Suggestion, Suspect, audit_labels, suggest_tiles
-from napari_virchow.encoders.specs import SPECS
+from napari_virchow.encoders import all_specs
 from napari_virchow.labels import LabelSet
 from napari_virchow.labels.agreement import import_csv, read_labels
 from napari_virchow.labels.edits import LabelClass, LabelRow, name_key
@@ -104,10 +104,11 @@ def stored_of(store: Path, slide: str, encoder: str, grid: str) -> Stored:
     TrainingError
         If there are none, or by several weights of that encoder.
     """
+    specs = all_specs()
     found = [
         info
         for info in list_stored(store, slide)
-        if info.grid == grid and (info.encoder == encoder or _name_of(info.encoder) == encoder)
+        if info.grid == grid and encoder in (info.encoder, _name_of(info.encoder, specs))
     ]
     if not found:
         raise TrainingError(
@@ -236,7 +237,8 @@ def card_of(identity: str, grid: TileGrid) -> ModelCard:
     """Say which embeddings a classifier is made for: by an encoder's identity, of a grid."""
     encoder, _, pooling = identity.rpartition("-")
     name, _, weights = encoder.rpartition("-")
-    spec = SPECS.get(_name_of(identity))
+    specs = all_specs()
+    spec = specs.get(_name_of(identity, specs))
     return ModelCard(
         encoder=identity,
         weights_hash=weights,
@@ -247,7 +249,7 @@ def card_of(identity: str, grid: TileGrid) -> ModelCard:
     )
 
 
-def _name_of(identity: str) -> str:
+def _name_of(identity: str, names: Iterable[str]) -> str:
     """Return the encoder's name of an identity such as ``virchow2-3f2a9c81d0e4-class+mean``."""
-    fits = [name for name in SPECS if identity.startswith(f"{name}-")]
+    fits = [name for name in names if identity.startswith(f"{name}-")]
     return max(fits, key=len, default=identity)

@@ -15,6 +15,12 @@ from napari_virchow.encoders import devices
 from napari_virchow.encoders.endpoint import Endpoint, find_key
 from napari_virchow.encoders.hub import fetch_weights, log_in
 from napari_virchow.encoders.specs import SPECS, EncoderSpec, EncoderUnavailable, Pooling, ViTConfig
+from napari_virchow.encoders.trained import (
+    is_trained,
+    known_trained,
+    read_trained,
+    remember_trained,
+)
 from napari_virchow.encoders.weights import (
     fill_model,
     find_weights,
@@ -26,7 +32,16 @@ from napari_virchow.encoders.weights import (
 if TYPE_CHECKING:
     from napari_virchow.encoders.vit import ViT
 
-__all__ = ["SPECS", "Encoder", "EncoderSpec", "EncoderUnavailable", "load_encoder", "log_in"]
+__all__ = [
+    "SPECS",
+    "Encoder",
+    "EncoderSpec",
+    "EncoderUnavailable",
+    "all_specs",
+    "find_spec",
+    "load_encoder",
+    "log_in",
+]
 
 RANDOM_SUFFIX = "@random"
 # Part of a random encoder's identity: change it when the way weights are drawn changes.
@@ -154,6 +169,8 @@ def load_encoder(
     ----------
     name : str
         A row of `SPECS`; with "@random" at its end, random weights (for tests and benchmarks).
+        Or the folder of an encoder of your own, as `pretrain` writes it; its name is enough once
+        it was used.
     weights : Path or str, optional
         A local ``.safetensors``, ``.bin`` or ``.pth`` file, or a folder with one, instead of the
         hub; for encoders that are not downloadable also the https address of an Azure endpoint.
@@ -179,6 +196,9 @@ def load_encoder(
     """
     tell = on_progress or _say_nothing
     spec, random = _look_up(name, weights)
+    own = _own_folder(name, spec)
+    if own is not None and weights is None and not random:
+        weights = read_trained(own)[1]
     chosen = cast(Pooling, pooling or spec.pooling)
     spec.dim_of(chosen)  # refuses a pooling the encoder does not have
     if spec.architecture is None:
@@ -197,7 +217,48 @@ def load_encoder(
         encoder = _from_files(spec, spec.architecture, chosen, where, files, tell)
     tell("Checking…")
     check(encoder)
+    if own is not None:
+        remember_trained(own)
     return encoder
+
+
+def all_specs() -> dict[str, EncoderSpec]:
+    """Return the rows of the table, and those of your own encoders that were used, by name."""
+    return dict(SPECS) | {
+        name: spec for name, (spec, _) in known_trained().items() if name not in SPECS
+    }
+
+
+def find_spec(name: str) -> EncoderSpec:
+    """Return the row of an encoder by its name (with or without "@random") or its folder.
+
+    Raises
+    ------
+    EncoderUnavailable
+        If there is none.
+    """
+    plain = name.removesuffix(RANDOM_SUFFIX)
+    if plain in SPECS:
+        return SPECS[plain]
+    if is_trained(plain):
+        return read_trained(plain)[0]
+    specs = all_specs()
+    if plain not in specs:
+        raise EncoderUnavailable(
+            f"there is no encoder {name!r}: choose one of {', '.join(specs)}, or give the folder "
+            "of one of your own."
+        )
+    return specs[plain]
+
+
+def _own_folder(name: str, spec: EncoderSpec) -> Path | None:
+    """Return the folder of an encoder of one's own; None for a row of the table."""
+    plain = name.removesuffix(RANDOM_SUFFIX)
+    if plain in SPECS:
+        return None
+    if is_trained(plain):
+        return read_trained(plain)[1].parent
+    return known_trained()[spec.name][1]
 
 
 def _say_nothing(_: str) -> None:
@@ -206,9 +267,7 @@ def _say_nothing(_: str) -> None:
 
 def _look_up(name: str, weights: Path | str | None) -> tuple[EncoderSpec, bool]:
     random = name.endswith(RANDOM_SUFFIX)
-    spec = SPECS.get(name.removesuffix(RANDOM_SUFFIX))
-    if spec is None:
-        raise EncoderUnavailable(f"there is no encoder {name!r}: choose one of {', '.join(SPECS)}.")
+    spec = find_spec(name)
     if spec.architecture is None and (random or weights is not None):
         raise EncoderUnavailable(f"{spec.name} is built in and takes no weights: leave them out.")
     if random and weights is not None:
