@@ -125,6 +125,7 @@ class ClassificationWidget(QWidget):
         self.tool.dragged.connect(self._on_dragged)
         self.tool.ended.connect(self._on_stroke)
         self.tool.hovered.connect(self._on_hover)
+        self.tool.mode_changed.connect(self.pen.show_mode)
         self.judge.jump_wanted.connect(self._on_jump)
         self.judge.accepted.connect(lambda tile, class_id: self._label([tile], class_id))
         self.judge.rows_chosen.connect(self._on_rows)
@@ -188,7 +189,6 @@ class ClassificationWidget(QWidget):
 
     def set_mode(self, mode: LabelMode) -> None:
         """Choose what the left button does."""
-        self.pen.buttons[mode].setChecked(True)
         self.tool.set_mode(mode)
 
     def undo_label(self) -> None:

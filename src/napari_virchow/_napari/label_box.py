@@ -62,6 +62,10 @@ class LabelBox(QWidget):
         column.addWidget(self.hover)
         self.show_history(None, None)
 
+    def show_mode(self, mode: LabelMode) -> None:
+        """Press the button of this mode."""
+        self.buttons[mode].setChecked(True)
+
     def show_history(self, undo: str | None, redo: str | None) -> None:
         """Say what undo and redo would do; None where there is nothing."""
         for one, text in ((self.undo, undo), (self.redo, redo)):

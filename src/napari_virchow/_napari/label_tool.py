@@ -11,6 +11,7 @@ from napari.layers import Layer
 from qtpy.QtCore import QObject, Signal
 from skimage.measure import points_in_poly
 
+from napari_virchow._napari.left_button import left_button
 from napari_virchow.tiles import Rect, Tile, TileGrid
 
 
@@ -38,6 +39,7 @@ class LabelTool(QObject):
     dragged = Signal(object)
     ended = Signal(object)
     hovered = Signal(object)  # the tile under the cursor, or None
+    mode_changed = Signal(object)  # LabelMode; also when another tool took the button
 
     def __init__(self, viewer: Any, parent: QObject) -> None:
         super().__init__(parent)
@@ -53,8 +55,8 @@ class LabelTool(QObject):
             self._attached = True
             self._viewer.mouse_drag_callbacks.append(self._on_press)
             self._viewer.mouse_move_callbacks.append(self._on_move)
-            self._viewer.layers.selection.events.active.connect(self._hold_camera)
-            self._hold_camera()
+            taken = left_button(self._viewer).owner is not None
+            self.set_mode(LabelMode.OFF if taken else self.mode)
 
     def detach(self) -> None:
         """Leave the mouse to napari."""
@@ -62,17 +64,20 @@ class LabelTool(QObject):
             self._attached = False
             self._viewer.mouse_drag_callbacks.remove(self._on_press)
             self._viewer.mouse_move_callbacks.remove(self._on_move)
-            self._viewer.layers.selection.events.active.disconnect(self._hold_camera)
-            self._viewer.scene.camera.mouse_pan = True
+            left_button(self._viewer).release(self)
 
     def set_mode(self, mode: LabelMode) -> None:
         """Choose what the left button does; the wheel zooms all the same."""
-        self.mode = mode
+        changed, self.mode = mode is not self.mode, mode
         if self._attached:
-            self._hold_camera()
+            button = left_button(self._viewer)
+            (button.release if mode is LabelMode.OFF else button.claim)(self)
+        if changed:
+            self.mode_changed.emit(mode)
 
-    def _hold_camera(self, event: object = None) -> None:
-        self._viewer.scene.camera.mouse_pan = self.mode is LabelMode.OFF
+    def button_lost(self) -> None:
+        """Stop labelling: another tool has the left button now."""
+        self.set_mode(LabelMode.OFF)
 
     def point(self, position: Any) -> tuple[float, float] | None:
         """Return level-0 (x, y) of a place in the world."""
@@ -91,6 +96,9 @@ class LabelTool(QObject):
 
     def _on_press(self, viewer: Any, event: Any) -> Iterator[None]:
         if self.mode is LabelMode.OFF or event.button != 1 or event.modifiers or self.grid is None:
+            return
+        active = self._viewer.layers.selection.active
+        if active is not None and not active.mouse_pan:  # the layer's own tool, painting say
             return
         start = self.point(event.position)
         if start is None:
