@@ -37,7 +37,6 @@ RANK = {
     "training": 5,
     "evaluate": 5,
     "pretrain": 7,
-    "classification": 6,
     "mapping": 6,
     "qupath": 6,
     "cohort": 6,
