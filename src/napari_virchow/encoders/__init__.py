@@ -14,10 +14,18 @@ from numpy.typing import NDArray
 from napari_virchow.encoders import devices
 from napari_virchow.encoders.endpoint import Endpoint, find_key
 from napari_virchow.encoders.hub import fetch_weights, log_in
-from napari_virchow.encoders.specs import SPECS, EncoderSpec, EncoderUnavailable, Pooling, ViTConfig
+from napari_virchow.encoders.specs import (
+    RANDOM_SUFFIX,
+    SPECS,
+    EncoderSpec,
+    EncoderUnavailable,
+    Pooling,
+    ViTConfig,
+)
 from napari_virchow.encoders.trained import (
-    is_trained,
-    known_trained,
+    all_specs,
+    find_spec,
+    own_folder,
     read_trained,
     remember_trained,
 )
@@ -43,7 +51,6 @@ __all__ = [
     "log_in",
 ]
 
-RANDOM_SUFFIX = "@random"
 # Part of a random encoder's identity: change it when the way weights are drawn changes.
 RANDOM_RECIPE = "normal-0.02-v1"
 RANDOM_SEED = 0
@@ -196,7 +203,7 @@ def load_encoder(
     """
     tell = on_progress or _say_nothing
     spec, random = _look_up(name, weights)
-    own = _own_folder(name, spec)
+    own = own_folder(name)
     if own is not None and weights is None and not random:
         weights = read_trained(own)[1]
     chosen = cast(Pooling, pooling or spec.pooling)
@@ -220,45 +227,6 @@ def load_encoder(
     if own is not None:
         remember_trained(own)
     return encoder
-
-
-def all_specs() -> dict[str, EncoderSpec]:
-    """Return the rows of the table, and those of your own encoders that were used, by name."""
-    return dict(SPECS) | {
-        name: spec for name, (spec, _) in known_trained().items() if name not in SPECS
-    }
-
-
-def find_spec(name: str) -> EncoderSpec:
-    """Return the row of an encoder by its name (with or without "@random") or its folder.
-
-    Raises
-    ------
-    EncoderUnavailable
-        If there is none.
-    """
-    plain = name.removesuffix(RANDOM_SUFFIX)
-    if plain in SPECS:
-        return SPECS[plain]
-    if is_trained(plain):
-        return read_trained(plain)[0]
-    specs = all_specs()
-    if plain not in specs:
-        raise EncoderUnavailable(
-            f"there is no encoder {name!r}: choose one of {', '.join(specs)}, or give the folder "
-            "of one of your own."
-        )
-    return specs[plain]
-
-
-def _own_folder(name: str, spec: EncoderSpec) -> Path | None:
-    """Return the folder of an encoder of one's own; None for a row of the table."""
-    plain = name.removesuffix(RANDOM_SUFFIX)
-    if plain in SPECS:
-        return None
-    if is_trained(plain):
-        return read_trained(plain)[1].parent
-    return known_trained()[spec.name][1]
 
 
 def _say_nothing(_: str) -> None:

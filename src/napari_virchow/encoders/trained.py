@@ -10,7 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_virchow.encoders.specs import IMAGENET, EncoderSpec, EncoderUnavailable, ViTConfig
+from napari_virchow.encoders.specs import (
+    IMAGENET,
+    RANDOM_SUFFIX,
+    SPECS,
+    EncoderSpec,
+    EncoderUnavailable,
+    ViTConfig,
+)
 from napari_virchow.paths import store_dir
 
 if TYPE_CHECKING:
@@ -146,6 +153,45 @@ def known_trained() -> dict[str, tuple[EncoderSpec, Path]]:
                 spec, _ = read_trained(folder)
                 known[spec.name] = spec, folder
     return known
+
+
+def all_specs() -> dict[str, EncoderSpec]:
+    """Return the rows of the table, and those of your own encoders that were used, by name."""
+    return dict(SPECS) | {
+        name: spec for name, (spec, _) in known_trained().items() if name not in SPECS
+    }
+
+
+def find_spec(name: str) -> EncoderSpec:
+    """Return the row of an encoder by its name (with or without "@random") or its folder.
+
+    Raises
+    ------
+    EncoderUnavailable
+        If there is none.
+    """
+    plain = name.removesuffix(RANDOM_SUFFIX)
+    if plain in SPECS:
+        return SPECS[plain]
+    if is_trained(plain):
+        return read_trained(plain)[0]
+    specs = all_specs()
+    if plain not in specs:
+        raise EncoderUnavailable(
+            f"there is no encoder {name!r}: choose one of {', '.join(specs)}, or give the folder "
+            "of one of your own."
+        )
+    return specs[plain]
+
+
+def own_folder(name: str) -> Path | None:
+    """Return the folder of an encoder of one's own that `find_spec` finds; None for a row."""
+    plain = name.removesuffix(RANDOM_SUFFIX)
+    if plain in SPECS:
+        return None
+    if is_trained(plain):
+        return read_trained(plain)[1].parent
+    return known_trained()[plain][1]
 
 
 def _remembered() -> list[Path]:
