@@ -16,7 +16,7 @@ from PIL import Image
 
 from napari_virchow.cli import main
 from napari_virchow.encoders import find_spec, load_encoder
-from napari_virchow.pretrain import Config, PretrainError, read_config, train
+from napari_virchow.pretrain import Config, PretrainError, read_config
 from napari_virchow.pretrain.config import (
     Crops,
     Data,
@@ -32,6 +32,7 @@ from napari_virchow.pretrain.network import Network, initialise
 from napari_virchow.pretrain.optimisers import StableAdamW
 from napari_virchow.pretrain.schedules import values_at
 from napari_virchow.pretrain.step import draw_masks, losses_of
+from napari_virchow.pretrain.train import train
 from napari_virchow.pretrain.views import make_views, translated_box
 
 TINY = Config(
@@ -319,7 +320,8 @@ def test_a_killed_process_loses_only_what_came_after_its_checkpoint(config, tmp_
 RUN = """
 import os, signal, sys
 from pathlib import Path
-from napari_virchow.pretrain import read_config, train
+from napari_virchow.pretrain import read_config
+from napari_virchow.pretrain.train import train
 def tell(words):
     if words.startswith(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -28,7 +28,7 @@ def run_pretrain(
 
 
 def _train(options: argparse.Namespace, show: Callable[[str], None]) -> tuple[str, dict[str, Any]]:
-    from napari_virchow.pretrain import config_of, train
+    from napari_virchow.pretrain.train import config_of, train
 
     config = config_of(options.config)
     if options.steps is not None:
