@@ -142,6 +142,10 @@ def _add_import_arguments(take: argparse.ArgumentParser) -> None:
     theirs.add_argument("--encoder", metavar="NAME", help="who made them")
     theirs.add_argument("--tile-size", type=_pixels, metavar="PX", help="in level-0 pixels")
     theirs.add_argument("--coords", type=Path, metavar="FILE", help="CLAM's places of the tiles")
+    theirs.add_argument("--key", metavar="NAME", help="of AnnData's matrix or LazySlide's table")
+    theirs.add_argument(
+        "--spatial", choices=("corner", "centre"), help="what AnnData's obsm['spatial'] is"
+    )
     theirs.add_argument("--snap", action="store_true", help="take tiles as the nearest of a grid")
     theirs.add_argument("--verify", metavar="NAME", help="the encoder to verify with, or no")
     theirs.add_argument("--weights", metavar="FILE", help="of that encoder")

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from napari_virchow.cli import interop, qupath
 from napari_virchow.cli.qupath import Answer, Handler, Job
+from napari_virchow.interop.anndata import is_anndata
 from napari_virchow.interop.clam import is_clam
+from napari_virchow.interop.spatialdata import is_spatialdata
 from napari_virchow.interop.trident import is_trident
 from napari_virchow.labels.agreement import COLUMNS
 
@@ -77,6 +79,20 @@ FORMATS: dict[str, Format] = {
             interop.export_trident,
             interop.import_trident,
             is_trident,
+        ),
+        Format(
+            "anndata",
+            "embeddings",
+            interop.export_anndata,
+            interop.import_anndata,
+            is_anndata,
+        ),
+        Format(
+            "spatialdata",
+            "embeddings",
+            interop.export_spatialdata,
+            interop.import_spatialdata,
+            is_spatialdata,
         ),
         Format("clam", "embeddings", interop.export_clam, interop.import_clam, is_clam),
         Format(

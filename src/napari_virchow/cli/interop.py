@@ -19,8 +19,10 @@ from napari_virchow.interop import (
     place_tiles,
     store_embeddings,
 )
+from napari_virchow.interop.anndata import read_anndata, write_anndata
 from napari_virchow.interop.checking import at_hand
 from napari_virchow.interop.clam import read_clam, write_clam
+from napari_virchow.interop.spatialdata import read_spatialdata, write_spatialdata
 from napari_virchow.interop.stored import embeddings_of, encoder_of
 from napari_virchow.interop.trident import read_trident, write_trident, write_trident_coords
 from napari_virchow.training import stored_of
@@ -55,6 +57,39 @@ def export_clam(job: Job) -> Answer:
         return [out, places]
 
     return _export(job, write)
+
+
+def export_anndata(job: Job) -> Answer:
+    """Write embeddings as AnnData, to .h5ad or .zarr."""
+
+    def write(options: argparse.Namespace, ours: SlideEmbeddings) -> list[Path]:
+        write_anndata(options.out, ours)
+        return [options.out]
+
+    return _export(job, write)
+
+
+def export_spatialdata(job: Job) -> Answer:
+    """Write embeddings as a folder of LazySlide."""
+
+    def write(options: argparse.Namespace, ours: SlideEmbeddings) -> list[Path]:
+        write_spatialdata(options.out, ours)
+        return [options.out]
+
+    return _export(job, write)
+
+
+def import_anndata(job: Job) -> Answer:
+    """Take over embeddings from AnnData."""
+    return _import(
+        job,
+        lambda options: read_anndata(options.file, key=options.key, spatial=options.spatial),
+    )
+
+
+def import_spatialdata(job: Job) -> Answer:
+    """Take over embeddings from LazySlide."""
+    return _import(job, lambda options: read_spatialdata(options.file, key=options.key))
 
 
 def import_trident(job: Job) -> Answer:
