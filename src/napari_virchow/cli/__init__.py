@@ -20,6 +20,7 @@ from napari_virchow.cli.arguments import (
     add_file_arguments,
     add_json,
 )
+from napari_virchow.cli.search import add_search_arguments
 from napari_virchow.cli.study import add_evaluate_arguments, add_pretrain_arguments
 
 PROGRAM = "napari-virchow"
@@ -140,6 +141,8 @@ def _parser() -> _Parser:
 
     add_classify_arguments(commands, _classify)
     add_file_arguments(commands, _files)
+
+    add_search_arguments(add("search", _study, "Find tiles that look like a place on a slide"))
 
     text = "Evaluate encoders on labelled tiles, by the protocol of the Virchow2 paper"
     add_evaluate_arguments(add("evaluate", _study, text))
