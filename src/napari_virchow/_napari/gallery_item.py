@@ -79,7 +79,7 @@ class GalleryDelegate(QStyledItemDelegate):
             if self._thumbnails.reason(item.slide, item.rect, self.size_px) is None:
                 draw_scale(painter, picture, self._model.tile_um)
         if mark.sign or mark.color:
-            _draw_mark(painter, picture, mark)
+            draw_mark(painter, picture, mark)
         if selected:
             painter.setPen(QPen(palette.color(QPalette.ColorRole.Text), 2))
             painter.drawRect(picture.adjusted(-2, -2, 1, 1))
@@ -122,7 +122,7 @@ def draw_scale(painter: QPainter, picture: QRect, tile_um: float) -> None:
         painter.setFont(font)
 
 
-def _draw_mark(painter: QPainter, picture: QRect, mark: Mark) -> None:
+def draw_mark(painter: QPainter, picture: QRect, mark: Mark) -> None:
     """Draw a class as a frame, and an example as a disc with its sign."""
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     if mark.color:
