@@ -15,6 +15,7 @@ from psygnal import Signal
 
 from napari_virchow.classification.attach import HasClassification
 from napari_virchow.engine import Engine
+from napari_virchow.mapping.attach import HasMapping
 from napari_virchow.memory import recall_slide, remember_slide
 from napari_virchow.paths import store_dir
 from napari_virchow.schedule import snap_mpp
@@ -39,7 +40,7 @@ class _View(NamedTuple):
     all_tiles: bool
 
 
-class Session(HasClassification):
+class Session(HasMapping, HasClassification):
     """Slides, one encoder, and an engine that embeds what is looked at.
 
     Every method may be called from any thread. Signals are facts; they are emitted from worker
@@ -335,6 +336,7 @@ class Session(HasClassification):
     def close(self) -> None:
         """Stop, join all threads and close the slides. Safe to call twice."""
         self._engine.close()
+        self._close_mapping()
         self._close_classification()
         with self._lock:
             slides, self._slides, self._view = list(self._slides.values()), {}, None
