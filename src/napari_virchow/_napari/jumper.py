@@ -100,9 +100,7 @@ class Jumper(QObject):
         if not goal.path:
             self._fail(ValueError("It is not known where this slide lies: open it, then jump."))
             return
-        self._tasks.run(
-            partial(_read, goal.path, goal.slide), done=self._add, failed=self._fail
-        )
+        self._tasks.run(partial(_read, goal.path, goal.slide), done=self._add, failed=self._fail)
 
     def _add(self, layers: list[LayerData]) -> None:
         for data, options, _ in layers:

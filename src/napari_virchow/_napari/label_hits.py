@@ -83,6 +83,5 @@ def label_tiles(labels: LabelSet, tiles: Iterable[Where], class_id: int) -> int:
         grids.setdefault((slide, grid), []).append(tile)
     with labels.gesture():
         return sum(
-            labels.label(slide, grid, members, class_id)
-            for (slide, grid), members in grids.items()
+            labels.label(slide, grid, members, class_id) for (slide, grid), members in grids.items()
         )

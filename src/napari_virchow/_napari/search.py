@@ -7,25 +7,23 @@ from dataclasses import replace
 from functools import partial
 
 import napari
-import numpy as np
 from napari.layers import Layer
+from qtpy.QtCore import QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QWidget
 
 from napari_virchow._napari import open_slide
 from napari_virchow._napari.camera import CameraFollower
-from napari_virchow._napari.gallery import Place, Shown
-from napari_virchow._napari.gallery_item import Mark
+from napari_virchow._napari.gallery import Shown
 from napari_virchow._napari.jumper import Jumper
 from napari_virchow._napari.label_hits import class_named, label_tiles
 from napari_virchow._napari.label_keys import LabelKeys
 from napari_virchow._napari.label_tool import LabelMode, LabelTool
-from napari_virchow._napari.layers import show_only
 from napari_virchow._napari.link import Links
 from napari_virchow._napari.parts import style
-from napari_virchow._napari.search_layers import SearchLayers
 from napari_virchow._napari.search_options import SlidesDialog
 from napari_virchow._napari.search_page import SearchPage
+from napari_virchow._napari.search_results import SearchResults
 from napari_virchow._napari.shift_click import ShiftClick
 from napari_virchow._napari.tasks import Tasks
 from napari_virchow._napari.thumbnails import Thumbnails, TileAt
@@ -53,29 +51,29 @@ class SearchWidget(QWidget):
         self._viewer = plain(napari_viewer)
         self.session = session_of(self._viewer)
         self.similarity: Similarity = self.session.similarity
-        self.labels: LabelSet | None = None
-        self.answer: Answer | None = None
         self._slide: Slide | None = None
         self._layer: Layer | None = None
-        self._layers: dict[str, SearchLayers] = {}
         self._hover: Tile | None = None
         self._kind: Kind | None = None  # what is compared instead of the encoder in use
         self._labelled_last = False  # whether undo takes back labels, or a change of the query
         self._tasks = Tasks(self)
+        self._sweep = QTimer(self)
+        self._sweep.setSingleShot(True)
         self._camera = CameraFollower(self._viewer, self)
         self.thumbnails = Thumbnails(self.session, self)
         self.tool = LabelTool(self._viewer, self)
         self.click = ShiftClick(self._viewer, self.tool.tile, self)
         self.page = SearchPage(self._viewer, self.session, self.thumbnails, self)
+        self.results = SearchResults(self._viewer, self.similarity, self.page, self)
         self.jumper = Jumper(self._viewer, self.page.slide_box, self)
         self.setMinimumWidth(self.page.minimumWidth())
         self._connect()
         self._keys = LabelKeys(self, self._actions())
         self._links = Links(
             self,
-            (self.similarity.answered, self._on_answered),
+            (self.similarity.answered, self.results.show_answer),
             (self.similarity.changed, self._on_query),
-            (self.similarity.emptied, self._on_emptied),
+            (self.similarity.emptied, self.results.show_nothing),
             (self.similarity.failed, self._on_failed),
             (self.session.encoder_changed, self._on_encoder),
             (self.session.progressed, self._on_progressed),
@@ -109,18 +107,18 @@ class SearchWidget(QWidget):
         page.options.wanted.connect(lambda options: self._do("set_options", options))
         page.options.choose_wanted.connect(self._on_choose_slides)
         page.options.kind_wanted.connect(self.compare)
-        page.show_box.visible_wanted.connect(self._on_visible)
-        page.show_box.threshold_changed.connect(self._on_threshold)
-        page.show_box.order_changed.connect(lambda _: self._list_hits())
+        page.show_box.visible_wanted.connect(self.results.set_visible)
+        page.show_box.threshold_changed.connect(self.results.set_threshold)
+        page.show_box.order_changed.connect(lambda _: self.results.list_hits())
         page.show_box.size_changed.connect(page.gallery.set_size)
         page.show_box.back_wanted.connect(self.jumper.back)
         page.show_box.forward_wanted.connect(self.jumper.forward)
-        page.show_box.choose_above_wanted.connect(self._on_choose_above)
+        page.show_box.choose_above_wanted.connect(self.results.choose_above)
         page.gallery.jump_wanted.connect(self.jump)
         page.gallery.key_pressed.connect(self._on_gallery_key)
         page.gallery.chosen_changed.connect(self._on_chosen)
         page.label_hits.wanted.connect(self._on_label)
-        self.tool.dragged.connect(self._draw_squares)
+        self.tool.dragged.connect(self._on_dragged)
         self.tool.ended.connect(self._on_stroke)
         self.tool.hovered.connect(self._on_hover)
         self.tool.mode_changed.connect(page.query.show_mode)
@@ -128,6 +126,7 @@ class SearchWidget(QWidget):
         self.jumper.moved.connect(self._on_moved)
         self.jumper.failed.connect(self._on_failed)
         self._camera.settled.connect(self._on_settled)
+        self._sweep.timeout.connect(self.results.sweep)
 
     def _actions(self) -> dict[str, Callable[[], object]]:
         """Return what each key does while the dock is open, on the canvas and in the dock."""
@@ -164,13 +163,12 @@ class SearchWidget(QWidget):
         """Take in which layers the viewer has; napari calls it when that changes."""
         self.page.slide_box.reset_choices()
         self.page.show_empty(not self.page.slide_box.layers)
+        self._sweep.start()  # napari must not lose layers while it tells that one was removed
         if self.isVisible():
             self._bind_keys()
 
     def _bind_keys(self) -> None:
-        self._keys.bind(
-            y for y in self._viewer.layers if y is self._layer or "kind" in y.metadata
-        )
+        self._keys.bind(y for y in self._viewer.layers if y is self._layer or "kind" in y.metadata)
 
     # ---- Qt and napari -> session
 
@@ -215,6 +213,9 @@ class SearchWidget(QWidget):
             getattr(self.similarity, verb)(*args)
         except (ValueError, SlideError) as error:
             self.page.alert.say(str(error))
+
+    def _on_dragged(self, tiles: tuple[Tile, ...]) -> None:
+        self.results.draw_squares(tiles, not self.page.query.unlike.isChecked())
 
     def _on_stroke(self, tiles: tuple[Tile, ...]) -> None:
         self.add(tiles, not self.page.query.unlike.isChecked())
@@ -284,9 +285,7 @@ class SearchWidget(QWidget):
         options = self.similarity.query.options
         dialog = SlidesDialog(names, options.slides, self)
         dialog.accepted.connect(
-            lambda: self._do(
-                "set_options", replace(options, scope="chosen", slides=dialog.slides)
-            )
+            lambda: self._do("set_options", replace(options, scope="chosen", slides=dialog.slides))
         )
         dialog.open()
 
@@ -299,39 +298,14 @@ class SearchWidget(QWidget):
             except (SlideError, ValueError) as error:
                 self._on_failed(error)
 
-    def _on_visible(self, kind: str, on: bool) -> None:
-        for layers in self._layers.values():
-            layers.set_visible(kind, on)
-
-    def _on_threshold(self, threshold: float) -> None:
-        for layers in self._layers.values():
-            layers.set_threshold(threshold)
-
-    def _on_choose_above(self) -> None:
-        if self.answer is not None:
-            n = self.answer.hits.above(self.page.show_box.threshold)
-            hits = (self.answer.hits[number] for number in range(n))
-            self.page.gallery.choose(Place(hit.slide, hit.tile) for hit in hits)
-            self.page.gallery.setFocus()
-
     def _on_chosen(self) -> None:
         self.page.label_hits.show_chosen(len(self.page.gallery.chosen))
-        self._draw_squares()
+        self.results.draw_squares()
 
     def _on_slide(self, slide: Slide | None, layer: Layer | None) -> None:
-        another = slide is not None and slide is not self._slide
         self._slide, self._layer = slide, layer
         self.tool.layer = layer
-        if slide is not None and layer is not None:
-            if slide.identity not in self._layers:
-                made = SearchLayers(self._viewer, slide, layer, self)
-                self._layers[slide.identity] = made
-                for kind, box in self.page.show_box.boxes.items():
-                    made.set_visible(kind, box.isChecked())
-            if another and len(self._layers) > 1:
-                show_only(self._viewer, slide.identity, tiles=None)
-            for identity, layers in self._layers.items():
-                layers.raise_up(identity == slide.identity)
+        self.results.look_at(slide, layer)
         self._on_encoder()
         self.thumbnails.try_again()
         self.jumper.on_slide(slide, layer)
@@ -359,36 +333,18 @@ class SearchWidget(QWidget):
             can_undo=self.similarity.can_undo, can_redo=self.similarity.can_redo
         )
         self.page.options.show_options(query.options)
-        self._show_marks()
-        self._draw_squares()
-
-    def _on_answered(self, answer: Answer) -> None:
-        self.answer = answer
-        self.page.show_answer(answer, self.similarity.kind)
-        layers, grid = self.layers, self.grid
-        if layers is not None and grid is not None and self._slide is not None:
-            heat = answer.heat
-            mine = heat is not None and (heat.slide, heat.grid) == (self._slide.identity, grid)
-            layers.show_scores(grid, heat.raster() if heat is not None and mine else None)
-            layers.set_threshold(self.page.show_box.threshold)
-        self._list_hits()
-
-    def _on_emptied(self, sentence: str) -> None:
-        self.answer = None
-        self.page.show_nothing(sentence, self.similarity.kind)
-        if self.layers is not None and self.grid is not None:
-            self.layers.show_scores(self.grid, None)
-        self._list_hits()
+        self.results.show_marks()
+        self.results.draw_squares()
 
     def _on_labels(self, labels: LabelSet) -> None:
-        self.labels = labels
+        self.results.labels = labels
         self._label_links = Links(self, (labels.changed, self._on_labels_changed))
         self._on_labels_changed()
 
     def _on_labels_changed(self, _: object = None) -> None:
         if self.labels is not None:
             self.page.label_hits.show_classes(self.labels.classes)
-            self._show_marks()
+            self.results.show_marks()
 
     def _on_moved(self) -> None:
         visits = self.jumper.visits
@@ -406,11 +362,6 @@ class SearchWidget(QWidget):
     # ---- helpers
 
     @property
-    def layers(self) -> SearchLayers | None:
-        """What draws on the slide that is shown."""
-        return None if self._slide is None else self._layers.get(self._slide.identity)
-
-    @property
     def mpp(self) -> float | None:
         """The tile size in use, in µm per pixel."""
         value = self._kind.mpp if self._kind is not None else self.page.sizes.currentData()
@@ -426,52 +377,20 @@ class SearchWidget(QWidget):
         except SlideError:
             return None
 
+    @property
+    def labels(self) -> LabelSet | None:
+        """The labels, once they are read."""
+        return self.results.labels
+
+    @property
+    def answer(self) -> Answer | None:
+        """What was found last, if anything."""
+        return self.results.answer
+
     def _focus(self) -> None:
         """Search on the chosen grid from now on."""
         self.tool.grid = self.grid
+        self.results.use_grid(self.grid)
         if self._slide is not None and self.grid is not None:
             self.similarity.look_at(self._slide, self.grid.mpp)
             self._camera.nudge()
-
-    def _list_hits(self) -> None:
-        """Fill the gallery, in the order that is asked for."""
-        answer, grid = self.answer, self.grid
-        if answer is None:
-            self.page.gallery.show_tiles((), (), 0.0)
-        else:
-            order = answer.hits.order(self.page.show_box.order.currentData())
-            self.page.gallery.show_tiles(answer.hits, order, grid.tile_um if grid else 0.0)
-        self._show_marks()
-        self._draw_squares()
-
-    def _show_marks(self) -> None:
-        """Mark in the gallery which hits are examples, and what is labelled."""
-        marks: dict[Place, Mark] = {}
-        query, grid = self.similarity.query, self.grid
-        if self.labels is not None and grid is not None and self.answer is not None:
-            classes = {c.id: c for c in self.labels.classes}
-            for slide in self.answer.hits.slides:
-                for tile, class_id in self.labels.get(slide.identity, grid.name).items():
-                    one = classes[class_id]
-                    marks[Place(slide.identity, tile)] = Mark(0, one.name, one.color)
-        for examples, sign in ((query.positives, 1), (query.negatives, -1)):
-            for example in examples:
-                at = Place(example.slide, example.tile)
-                marks[at] = marks.get(at, Mark())._replace(sign=sign)
-        self.page.gallery.set_marks(marks)
-
-    def _draw_squares(self, dragged: tuple[Tile, ...] = ()) -> None:
-        """Draw hits, examples and what is being picked on the slide."""
-        layers, grid, slide = self.layers, self.grid, self._slide
-        if layers is None or grid is None or slide is None:
-            return
-        query, unlike = self.similarity.query, self.page.query.unlike.isChecked()
-        hits = np.empty((0, 2), np.int32)
-        if self.answer is not None and self.answer.compared.kind.mpp == grid.mpp:
-            hits = self.answer.hits.tiles[self.answer.hits.on(slide.identity)]
-        like = [e.tile for e in query.positives if e.slide == slide.identity]
-        not_like = [e.tile for e in query.negatives if e.slide == slide.identity]
-        chosen = [h.tile for h in self.page.gallery.chosen if h.slide == slide.identity]
-        (not_like if unlike else like).extend(dragged)
-        layers.show_squares(grid, hits, like, not_like, chosen)
-

@@ -50,7 +50,7 @@ class SearchLayers(QObject):
 
     def __init__(self, viewer: Any, slide: Slide, below: Layer, parent: QObject) -> None:
         super().__init__(parent)
-        self._viewer, self._slide, self._below = viewer, slide, below
+        self._viewer, self._slide, self.below = viewer, slide, below
         self._grid: TileGrid | None = None
         self._scores: NDArray[np.float32] | None = None
         self._squares: NDArray[np.uint8] | None = None
@@ -137,8 +137,10 @@ class SearchLayers(QObject):
             limits = low, max(high, low + 1e-3)
         else:
             limits = 0.0, 1.0
-        touched = self._present("heat") and self._limits is not None and not np.allclose(
-            self.layers["heat"].contrast_limits, self._limits
+        touched = (
+            self._present("heat")
+            and self._limits is not None
+            and not np.allclose(self.layers["heat"].contrast_limits, self._limits)
         )
         self._put("heat", scores, 1, limits)
         if not touched:  # the user's own limits stay
@@ -170,19 +172,22 @@ class SearchLayers(QObject):
     def _put(
         self, kind: str, raster: NDArray[Any], per_tile: int, limits: tuple[float, float] = (0, 1)
     ) -> None:
+        assert self._grid is not None
+        step_x, step_y = self._grid.step
+        place = over(self.below, (step_x / per_tile, step_y / per_tile))
+        if not self._present(kind):
+            self._adopt(kind, place)
         if self._present(kind):
             self.layers[kind].data = raster
             self.layers[kind].visible = self._wanted[kind] and self._raised
             return
-        assert self._grid is not None
-        step_x, step_y = self._grid.step
         common = {
             "name": f"{NAMES[kind]} · {self._slide.name}",
             "metadata": {"tiles_of": self._slide.identity, "kind": kind},
             "axis_labels": ("y", "x"),
             "opacity": OPACITY[kind],
             "visible": self._wanted[kind] and self._raised,
-            **over(self._below, (step_x / per_tile, step_y / per_tile)),
+            **place,
         }
         layer: Layer
         if kind == "heat":
@@ -197,6 +202,15 @@ class SearchLayers(QObject):
         self._lift_squares()
         if active is not None:
             self._viewer.layers.selection.active = active
+
+    def _adopt(self, kind: str, place: dict[str, Any]) -> None:
+        """Take over the layer that a dock before this one left."""
+        mine = self._slide.identity, kind
+        for layer in self._viewer.layers:
+            if (layer.metadata.get("tiles_of"), layer.metadata.get("kind")) == mine:
+                for attribute, value in place.items():
+                    setattr(layer, attribute, value)
+                self.layers[kind] = layer
 
     def _lift_squares(self) -> None:
         """Keep the squares above heat map and mask."""

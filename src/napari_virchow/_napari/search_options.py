@@ -215,9 +215,7 @@ class SlidesDialog(QDialog):
         Shown over it.
     """
 
-    def __init__(
-        self, names: Mapping[str, str], chosen: tuple[str, ...], parent: QWidget
-    ) -> None:
+    def __init__(self, names: Mapping[str, str], chosen: tuple[str, ...], parent: QWidget) -> None:
         super().__init__(parent)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setWindowTitle("Search which slides?")

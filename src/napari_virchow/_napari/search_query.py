@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_virchow._napari.gallery_item import NEGATIVE, POSITIVE, Mark, draw_mark
 from napari_virchow._napari.label_tool import LabelMode
-from napari_virchow._napari.parts import Note, button, heading
+from napari_virchow._napari.parts import Note, heading
 from napari_virchow._napari.thumbnails import Thumbnails, TileAt
 from napari_virchow.search.facts import Example, Query
 
@@ -27,7 +27,10 @@ PIN_PX = 48
 MOST_PINS = 60
 _CROSS_PX = 15
 MODES = {
-    LabelMode.BRUSH: ("Tile", "Click a tile, or drag over several (key T); Shift-click always works"),
+    LabelMode.BRUSH: (
+        "Tile",
+        "Click a tile, or drag over several (key T); Shift-click always works",
+    ),
     LabelMode.BOX: ("Box", "Drag a box: all tiles it touches become examples"),
     LabelMode.LASSO: ("Lasso", "Draw around tiles: all whose middle is inside become examples"),
 }

@@ -55,10 +55,9 @@ class ShowBox(QWidget):
             box.toggled.connect(lambda on, kind=kind: self.visible_wanted.emit(kind, on))
             layers.addWidget(box)
         layers.addStretch()
-        self.slider = QSlider(Qt.Orientation.Horizontal)
-        self.slider.setRange(0, STEPS)
-        self.slider.setAccessibleName("Threshold of the score")
-        self.slider.setToolTip("Threshold: tiles that score at least this are counted and masked")
+        self.slider = _slider(
+            STEPS, "Threshold: tiles that score at least this are counted and masked"
+        )
         self.count = QLabel()
         self.above = _tool("Choose", "Choose all hits in the gallery that reach the threshold")
         for widget in (QLabel("At least"), self.slider, self.count, self.above):
@@ -71,11 +70,8 @@ class ShowBox(QWidget):
         self.order.setAccessibleName("Order of the gallery")
         for order, words in ORDERS.items():
             self.order.addItem(words, order)
-        self.size = QSlider(Qt.Orientation.Horizontal)
-        self.size.setRange(0, len(SIZES) - 1)
+        self.size = _slider(len(SIZES) - 1, "Size of the thumbnails")
         self.size.setValue(SIZES.index(96))
-        self.size.setToolTip("Size of the thumbnails")
-        self.size.setAccessibleName("Size of the thumbnails")
         for widget in (self.back, self.forward, self.order, self.size):
             listing.addWidget(widget)
         column = QVBoxLayout(self)
@@ -159,6 +155,14 @@ class ShowBox(QWidget):
         self._touched = True
         self._say()
         self.threshold_changed.emit(self.threshold)
+
+
+def _slider(most: int, tip: str) -> QSlider:
+    made = QSlider(Qt.Orientation.Horizontal)
+    made.setRange(0, most)
+    made.setToolTip(tip)
+    made.setAccessibleName(tip)
+    return made
 
 
 def _tool(text: str, tip: str) -> QToolButton:

@@ -28,9 +28,7 @@ class ShiftClick(QObject):
 
     clicked = Signal(object, bool)  # Tile, whether it is an example (not a counter-example)
 
-    def __init__(
-        self, viewer: Any, tile_at: Callable[[Any], Tile | None], parent: QObject
-    ) -> None:
+    def __init__(self, viewer: Any, tile_at: Callable[[Any], Tile | None], parent: QObject) -> None:
         super().__init__(parent)
         self._viewer, self._tile_at = viewer, tile_at
         self._attached = False
