@@ -40,6 +40,7 @@ RANK = {
     "qupath": 6,
     "cohort": 6,
     "classification": 7,
+    "search": 7.5,
     "interop": 7,
     "session": 8,
     "doctor": 9,

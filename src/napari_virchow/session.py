@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from napari_virchow.classification.attach import HasClassification
 from napari_virchow.engine import Engine
 from napari_virchow.mapping.attach import HasMapping
 from napari_virchow.memory import recall_slide, remember_slide
 from napari_virchow.paths import store_dir
 from napari_virchow.schedule import snap_mpp
+from napari_virchow.search.attach import HasSimilarity
 from napari_virchow.shelf import StoredInfo, delete_stored, list_stored, load_stored
 from napari_virchow.states import EngineState, GridStates, Progress, TileUpdate
 from napari_virchow.tiles import Rect, Tile, TileGrid
@@ -40,7 +40,7 @@ class _View(NamedTuple):
     all_tiles: bool
 
 
-class Session(HasMapping, HasClassification):
+class Session(HasMapping, HasSimilarity):
     """Slides, one encoder, and an engine that embeds what is looked at.
 
     Every method may be called from any thread. Signals are facts; they are emitted from worker
@@ -337,7 +337,7 @@ class Session(HasMapping, HasClassification):
         """Stop, join all threads and close the slides. Safe to call twice."""
         self._engine.close()
         self._close_mapping()
-        self._close_classification()
+        self._close_attached()
         with self._lock:
             slides, self._slides, self._view = list(self._slides.values()), {}, None
         for slide in slides:
