@@ -21,7 +21,7 @@ from napari_virchow._napari.thumbnails import Thumbnails
 if TYPE_CHECKING:
     from napari_virchow._napari.gallery import GalleryModel
 
-SIZES = (64, 80, 96, 128, 160, 192, 224)  # px; few, so that pictures are read once each
+SIZES = (64, 88, 112, 144, 176, 224)  # px; few, so that pictures are read once each
 _MARGIN = 4
 _GRADES_UM = (5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 POSITIVE, NEGATIVE = "#009e73", "#d55e00"  # Okabe and Ito's green and vermilion
@@ -49,7 +49,7 @@ class GalleryDelegate(QStyledItemDelegate):
     def __init__(self, model: GalleryModel, thumbnails: Thumbnails, view: QWidget) -> None:
         super().__init__(view)
         self._model, self._thumbnails, self._view = model, thumbnails, view
-        self.size_px = 96
+        self.size_px = 88
 
     def cell(self) -> QSize:
         """Return the size of a thumbnail with its line of text."""

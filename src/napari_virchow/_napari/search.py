@@ -131,6 +131,8 @@ class SearchWidget(QWidget):
     def _actions(self) -> dict[str, Callable[[], object]]:
         """Return what each key does while the dock is open, on the canvas and in the dock."""
         return {
+            "Control-Z": self.undo,
+            "Control-Shift-Z": self.redo,
             "P": partial(self._on_pick_key, True),
             "Shift-P": partial(self._on_pick_key, False),
             "T": self._on_tile_key,
@@ -290,12 +292,14 @@ class SearchWidget(QWidget):
         dialog.open()
 
     def _on_embed(self) -> None:
-        if self.session.state is EngineState.RUNNING:
+        if self.page.whole:
             self.session.cancel()
         elif self._slide is not None and self.mpp is not None:
+            self.page.whole = True
             try:
                 self.session.embed_slide(self._slide, mpp=self.mpp)
             except (SlideError, ValueError) as error:
+                self.page.whole = False
                 self._on_failed(error)
 
     def _on_chosen(self) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels, Layer
-from napari.utils.colormaps import DirectLabelColormap
+from napari.layers import Image, Labels, Layer, Points
+from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colormap
+from napari.utils.colormaps.standardize_color import transform_color
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject
 
@@ -15,27 +16,27 @@ from napari_virchow._napari.layers import over
 from napari_virchow.slide import Slide
 from napari_virchow.tiles import Tile, TileGrid
 
-NAMES = {"heat": "Similarity", "mask": "Above the threshold", "hits": "Hits"}
-OPACITY = {"heat": 0.55, "mask": 0.5, "hits": 1.0}
-RING = 8  # raster pixels per tile side for squares: a line of one pixel leaves the tissue visible
-HIT, POSITIVE, NEGATIVE, CHOSEN = 1, 2, 3, 4
+NAMES = {"heat": "Similarity", "mask": "Mask", "hits": "Hits"}
+OPACITY = {"heat": 0.5, "mask": 0.5, "hits": 1.0}
+MOST_SQUARES = 500  # more are slow to draw; the heat map shows all
 MASK = 1
+# Okabe and Ito's yellow, green and vermilion, and black; sky blue for the mask.
+HIT, POSITIVE, NEGATIVE, CHOSEN = "#f0e442", "#009e73", "#d55e00", "#000000"
 _CLEAR = (0.0, 0.0, 0.0, 0.0)
-# Okabe and Ito's yellow, green, vermilion and black; sky blue for the mask.
-_RINGS: dict[int | None, Any] = {
-    None: _CLEAR,
-    0: _CLEAR,
-    HIT: (0.94, 0.89, 0.26, 1.0),
-    POSITIVE: (0.00, 0.62, 0.45, 1.0),
-    NEGATIVE: (0.84, 0.37, 0.00, 1.0),
-    CHOSEN: (0.0, 0.0, 0.0, 1.0),
-}
 _MASKS: dict[int | None, Any] = {None: _CLEAR, 0: _CLEAR, MASK: (0.34, 0.71, 0.91, 1.0)}
 _LOW, _HIGH = 0.5, 0.999  # quantiles of the scores between which colours change
+_FAINTEST = 0.15  # what is unlike the examples lets the tissue through
+
+
+def heat_colors() -> Colormap:
+    """Return viridis, told apart with any kind of colour vision, the fainter the lower."""
+    viridis = ensure_colormap("viridis").colors.copy()
+    viridis[:, 3] = np.linspace(_FAINTEST, 1, len(viridis))
+    return Colormap(viridis, name="virchow-similarity", display_name="similarity")
 
 
 class SearchLayers(QObject):
-    """Draws the answer to a search on one slide; every raster has a pixel per tile, or a few.
+    """Draws the answer to a search on one slide; rasters have a pixel per tile.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ class SearchLayers(QObject):
         self._viewer, self._slide, self.below = viewer, slide, below
         self._grid: TileGrid | None = None
         self._scores: NDArray[np.float32] | None = None
-        self._squares: NDArray[np.uint8] | None = None
+        self._squares: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         self._threshold: float | None = None
         self._limits: tuple[float, float] | None = None
         self._wanted = {"heat": True, "mask": False, "hits": True}
@@ -77,16 +78,18 @@ class SearchLayers(QObject):
         negatives: Iterable[Tile] = (),
         chosen: Iterable[Tile] = (),
     ) -> None:
-        """Draw squares around tiles: hits of shape (n, 2), and on top examples and chosen hits."""
+        """Draw squares around tiles: hits (n, 2), best first, then examples and chosen hits."""
         self._use(grid)
-        squares = np.zeros(grid.shape, np.uint8)
-        squares[hits[:, 0], hits[:, 1]] = HIT
+        step_x, step_y = grid.step
         marked = ((positives, POSITIVE), (negatives, NEGATIVE), (chosen, CHOSEN))
-        for tiles, value in marked:
-            for tile in tiles:
-                if grid.contains(tile):
-                    squares[tile] = value
-        self._squares = squares
+        tiles = [hits[:MOST_SQUARES]]
+        colors = [np.tile(transform_color(HIT), (len(tiles[0]), 1))]
+        for some, color in marked:
+            inside = [tile for tile in some if grid.contains(tile)]
+            tiles.append(np.array(inside, np.int32).reshape(-1, 2))
+            colors.append(np.tile(transform_color(color), (len(inside), 1)))
+        places = (np.concatenate(tiles) + 0.5) * (step_y, step_x) - 0.5
+        self._squares = places.astype(np.float32), np.concatenate(colors).astype(np.float32)
         self._draw_squares()
 
     def set_threshold(self, threshold: float | None) -> None:
@@ -142,8 +145,7 @@ class SearchLayers(QObject):
             and self._limits is not None
             and not np.allclose(self.layers["heat"].contrast_limits, self._limits)
         )
-        self._put("heat", scores, 1, limits)
-        if not touched:  # the user's own limits stay
+        if self._put("heat", scores, self._grid.step) and not touched:  # the user's own limits stay
             self._limits = limits
             self.layers["heat"].contrast_limits_range = (-1.0, 1.0)
             self.layers["heat"].contrast_limits = limits
@@ -155,32 +157,39 @@ class SearchLayers(QObject):
         if self._scores is not None and self._threshold is not None:
             with np.errstate(invalid="ignore"):
                 mask[self._scores >= self._threshold] = MASK
-        self._put("mask", mask, 1)
+        self._put("mask", mask, self._grid.step)
 
     def _draw_squares(self) -> None:
         if self._grid is None or self._squares is None or not self._wanted["hits"]:
             return
-        rows, cols = self._grid.shape
-        raster = np.zeros((rows, RING, cols, RING), np.uint8)
-        raster[:, (0, -1), :, :] = self._squares[:, None, :, None]
-        raster[:, :, :, (0, -1)] = self._squares[:, None, :, None]
-        self._put("hits", raster.reshape(rows * RING, cols * RING), RING)
+        places, colors = self._squares
+        if self._put("hits", places, (1.0, 1.0)) and len(places):
+            self.layers["hits"].border_color = colors
 
     def _present(self, kind: str) -> bool:
         return kind in self.layers and self.layers[kind] in self._viewer.layers
 
-    def _put(
-        self, kind: str, raster: NDArray[Any], per_tile: int, limits: tuple[float, float] = (0, 1)
-    ) -> None:
-        assert self._grid is not None
-        step_x, step_y = self._grid.step
-        place = over(self.below, (step_x / per_tile, step_y / per_tile))
+    def _put(self, kind: str, data: NDArray[Any], step: tuple[float, float]) -> bool:
+        """Give a layer other data, and make it if need be; say whether it is there now."""
+        place = over(self.below, step)
         if not self._present(kind):
             self._adopt(kind, place)
         if self._present(kind):
-            self.layers[kind].data = raster
+            self.layers[kind].data = data
             self.layers[kind].visible = self._wanted[kind] and self._raised
-            return
+            return True
+        if not np.any(np.isfinite(data) & (data != 0)):
+            return False  # nothing to be seen
+        layer = self.layers[kind] = self._made(kind, data, place)
+        active = self._viewer.layers.selection.active
+        self._viewer.add_layer(layer)
+        self._lift_squares()
+        if active is not None:
+            self._viewer.layers.selection.active = active
+        return True
+
+    def _made(self, kind: str, data: NDArray[Any], place: dict[str, Any]) -> Layer:
+        assert self._grid is not None
         common = {
             "name": f"{NAMES[kind]} · {self._slide.name}",
             "metadata": {"tiles_of": self._slide.identity, "kind": kind},
@@ -191,17 +200,14 @@ class SearchLayers(QObject):
         }
         layer: Layer
         if kind == "heat":
-            layer = Image(raster, colormap="viridis", contrast_limits=limits, **common)
+            return Image(data, colormap=heat_colors(), contrast_limits=(0, 1), **common)
+        if kind == "mask":
+            layer = Labels(data, colormap=DirectLabelColormap(color_dict=_MASKS), **common)
         else:
-            colors = _MASKS if kind == "mask" else _RINGS
-            layer = Labels(raster, colormap=DirectLabelColormap(color_dict=colors), **common)
-            layer.editable = False
-        active = self._viewer.layers.selection.active
-        self.layers[kind] = layer
-        self._viewer.add_layer(layer)
-        self._lift_squares()
-        if active is not None:
-            self._viewer.layers.selection.active = active
+            look = {"symbol": "square", "face_color": "transparent", "border_width": 0.06}
+            layer = Points(data, size=float(np.mean(self._grid.step)), **look, **common)
+        layer.editable = False
+        return layer
 
     def _adopt(self, kind: str, place: dict[str, Any]) -> None:
         """Take over the layer that a dock before this one left."""

@@ -81,7 +81,7 @@ class OptionsBox(QWidget):
             "group_neighbours": QCheckBox("Best of neighbours only"),
             "center": QCheckBox("Centre"),
             "whiten": QCheckBox("Whiten"),
-            "class_token_only": QCheckBox("Class token only"),
+            "class_token_only": QCheckBox("Class token"),
         }
         self._explain()
         self._build()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QStackedWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
 from napari_virchow._napari.empty_page import EmptyPage
 from napari_virchow._napari.gallery import Gallery
@@ -48,6 +48,7 @@ class SearchPage(QWidget):
         self.sizes = GridChoice()
         self.sizes.setToolTip("Size of the tiles that are embedded and searched")
         self.embed = button("Embed slide", "Embed every tissue tile, so that it can be found")
+        self.whole = False  # whether the whole slide was asked for, and is not done
         self.query = QueryBox(thumbnails)
         self.options = OptionsBox()
         self.show_box = ShowBox()
@@ -70,6 +71,7 @@ class SearchPage(QWidget):
         self.results.addWidget(told)
         self.results.addWidget(self.gallery)
         self.results.setMinimumHeight(130)
+        self.results.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
         tiles, footer = QHBoxLayout(), QHBoxLayout()
         for row in (tiles, footer):
             row.setContentsMargins(0, 0, 0, 0)
@@ -120,7 +122,9 @@ class SearchPage(QWidget):
 
     def show_progress(self, progress: Progress, state: EngineState) -> None:
         """Say how far embedding is, on the button that starts and stops it."""
-        running = state is EngineState.RUNNING and progress.wanted > 0
+        busy = (EngineState.RUNNING, EngineState.LOADING, EngineState.CANCELLING)
+        self.whole = self.whole and state in busy
+        running = self.whole and state is EngineState.RUNNING
         self.embed.setText(
             f"Stop ({progress.done:,} of {progress.wanted:,})" if running else "Embed slide"
         )

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from qtpy.QtCore import QPoint, QRect, QSize, Qt, Signal
-from qtpy.QtGui import QColor, QImage, QMouseEvent, QPainter, QPaintEvent, QPen
+from qtpy.QtGui import QColor, QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QResizeEvent
 from qtpy.QtWidgets import (
     QCheckBox,
     QFrame,
     QHBoxLayout,
     QMenu,
+    QPushButton,
     QScrollArea,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_virchow._napari.gallery_item import NEGATIVE, POSITIVE, Mark, draw_mark
 from napari_virchow._napari.label_tool import LabelMode
-from napari_virchow._napari.parts import Note, heading
+from napari_virchow._napari.parts import Note, button, heading
 from napari_virchow._napari.thumbnails import Thumbnails, TileAt
 from napari_virchow.search.facts import Example, Query
 
@@ -116,18 +116,18 @@ class QueryBox(QWidget):
         self._mpp = 0.0
         self.images: Mapping[str, QImage] = {}  # pictures of image files, by name
         self.pins: list[Pin] = []
-        self.modes: dict[LabelMode, QToolButton] = {}
+        self.modes: dict[LabelMode, QPushButton] = {}
         self.unlike = QCheckBox("Not like this")
         self.unlike.setToolTip(
             "What is picked now is a counter-example (Ctrl+Shift-click, or key Shift+P on a tile)"
         )
-        self.undo = self._tool("↶", "Undo the last change of the search (Ctrl+Z)")
-        self.redo = self._tool("↷", "Do it again (Ctrl+Shift+Z)")
-        self.clear = self._tool("Clear", "Take all examples out")
-        self.more = self._tool("More", "An image file, a drawn shape, or a saved search")
+        self.undo = _small("↶", "Undo the last change of the search (Ctrl+Z)")
+        self.redo = _small("↷", "Do it again (Ctrl+Shift+Z)")
+        self.clear = _small("Clear", "Take all examples out")
+        self.more = _small("More", "An image file, a drawn shape, or a saved search")
         self.menu = QMenu(self)
         self.more.setMenu(self.menu)
-        self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.more.hide()
         self.none = Note(EMPTY)
         self._row = QHBoxLayout()
         self._build()
@@ -140,7 +140,7 @@ class QueryBox(QWidget):
         for widget in (self.undo, self.redo, self.clear, self.more):
             head.addWidget(widget)
         for mode, (word, tip) in MODES.items():
-            one = self.modes[mode] = self._tool(word, tip)
+            one = self.modes[mode] = _small(word, tip)
             one.setCheckable(True)
             one.clicked.connect(lambda on, mode=mode: self._on_mode(mode, on))
             picks.addWidget(one)
@@ -152,7 +152,6 @@ class QueryBox(QWidget):
         self.scroll = QScrollArea()
         self.scroll.setWidget(inner)
         self.scroll.setFrameShape(QFrame.Shape.NoFrame)
-        self.scroll.setFixedHeight(PIN_PX + 18)
         self.scroll.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -164,14 +163,6 @@ class QueryBox(QWidget):
         column.addLayout(picks)
         column.addWidget(self.none)
         column.addWidget(self.scroll)
-
-    @staticmethod
-    def _tool(text: str, tooltip: str) -> QToolButton:
-        made = QToolButton()
-        made.setText(text)
-        made.setToolTip(tooltip)
-        made.setAccessibleName(tooltip)
-        return made
 
     def show_query(self, query: Query, mpp: float) -> None:
         """Pin these examples; `mpp` is the magnification of those that do not say theirs."""
@@ -189,6 +180,7 @@ class QueryBox(QWidget):
         left = len(wanted) - len(shown)
         self.none.say(EMPTY if not wanted else f"… and {left} more tiles." if left else "")
         self.scroll.setVisible(bool(wanted))
+        self._fit()
         self.clear.setEnabled(bool(wanted))
 
     def show_history(self, *, can_undo: bool, can_redo: bool) -> None:
@@ -215,9 +207,25 @@ class QueryBox(QWidget):
         """All examples of the query."""
         return (*self._query.positives, *self._query.negatives)
 
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Make room for the scroll bar where one is needed."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        scrolls = len(self.pins) * (PIN_PX + 10) > self.width()
+        bar = self.scroll.horizontalScrollBar().sizeHint().height() if scrolls else 0
+        self.scroll.setFixedHeight(PIN_PX + 8 + bar)
+
     def _on_mode(self, mode: LabelMode, on: bool) -> None:
         self.mode_wanted.emit(mode if on else LabelMode.OFF)
 
     def _on_ready(self, _: object) -> None:
         for pin in self.pins:
             pin.update()
+
+
+def _small(text: str, tooltip: str) -> QPushButton:
+    made = button(text, tooltip)
+    made.setAccessibleName(tooltip)
+    return made

@@ -15,12 +15,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_virchow._napari.gallery_item import SIZES
+from napari_virchow._napari.parts import button
 from napari_virchow.search.facts import Answer, Order
 
 STEPS = 1000
 BOXES = {
     "heat": ("Heat map", "Colour every embedded tile by its similarity, purple to yellow"),
-    "hits": ("Hits", "Squares: yellow around hits, green and orange around examples"),
+    "hits": ("Hits", "Squares: yellow around the best hits, green and orange around examples"),
     "mask": ("Mask", "Fill all tiles that score at least the threshold"),
 }
 ORDERS: dict[Order, str] = {
@@ -59,7 +60,7 @@ class ShowBox(QWidget):
             STEPS, "Threshold: tiles that score at least this are counted and masked"
         )
         self.count = QLabel()
-        self.above = _tool("Choose", "Choose all hits in the gallery that reach the threshold")
+        self.above = button("Choose", "Choose all hits in the gallery that reach the threshold")
         for widget in (QLabel("At least"), self.slider, self.count, self.above):
             cut.addWidget(widget)
         cut.setStretch(1, 1)
@@ -71,7 +72,7 @@ class ShowBox(QWidget):
         for order, words in ORDERS.items():
             self.order.addItem(words, order)
         self.size = _slider(len(SIZES) - 1, "Size of the thumbnails")
-        self.size.setValue(SIZES.index(96))
+        self.size.setValue(SIZES.index(88))
         for widget in (self.back, self.forward, self.order, self.size):
             listing.addWidget(widget)
         column = QVBoxLayout(self)
