@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from psygnal import Signal
@@ -27,6 +28,7 @@ from napari_virchow.search.facts import (
 )
 from napari_virchow.search.history import QueryHistory
 from napari_virchow.search.lookup import Found, place_of, search_bank, tiles_of_region, vector_of
+from napari_virchow.search.once import image_example
 from napari_virchow.search.surveyor import Survey, Surveyor
 from napari_virchow.states import GridStates, TileState, TileUpdate
 from napari_virchow.tiles import Rect, Tile
@@ -194,6 +196,21 @@ class Similarity:
     def add_examples(self, examples: Iterable[Example], positive: bool = True) -> int:
         """Add examples in one step."""
         return self._after(self._history.add(examples, positive=positive))
+
+    def read_image(self, path: Path | str) -> Example:
+        """Return an image file as an example for `add_examples`; blocks while it is embedded.
+
+        Raises
+        ------
+        ValueError
+            If no encoder is loaded, or it is no image.
+        EncoderUnavailable
+            If it cannot be embedded.
+        """
+        encoder = self._session.encoder
+        if encoder is None:
+            raise ValueError("No encoder is loaded to embed the image; choose one first.")
+        return image_example(path, encoder)
 
     def remove(self, *examples: Example) -> int:
         """Take examples out of the query."""

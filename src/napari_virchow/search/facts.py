@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_virchow.tiles import Rect, Tile, TileGrid
+from napari_virchow.training import encoder_name
 
 Scope = Literal["slide", "chosen", "store"]
 Order = Literal["score", "slide", "diversity"]
@@ -125,7 +126,8 @@ class Kind:
     @property
     def name(self) -> str:
         """The encoder without weights and pooling."""
-        return self.encoder.rpartition("-")[0].rpartition("-")[0] or self.encoder
+        known = encoder_name(self.encoder)
+        return known if known != self.encoder else known.split("-")[0]
 
 
 @dataclass(frozen=True, slots=True)
