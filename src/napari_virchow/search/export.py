@@ -215,8 +215,9 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _micrometres(um: int) -> str:
-    own = ImageFont.load_default(10).getname()
-    return f"{um} um" if _font(10).getname() == own else f"{um} µm"
+    font, own = _font(10), ImageFont.load_default(10)
+    unit = "µm" if bytes(font.getmask("µ")) != bytes(own.getmask("µ")) else "um"
+    return f"{um} {unit}"
 
 
 def _shortened(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
