@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from tests.fakes import FakeEncoder
 
 from napari_virchow.classify import ModelError
 from napari_virchow.latest import Latest
@@ -209,9 +210,31 @@ def test_a_classifier_is_saved_loaded_and_applied(session, slide_file, tmp_path)
     done = live.apply([slide], MPP, out=tmp_path / "out")
     assert done[0].missing == 0
     assert sum(done[0].counts.values()) == done[0].n_tiles == len(before)
-    assert (tmp_path / "out" / "small.csv").is_file()
+    assert done[0].file == str(tmp_path / "out" / f"small-{slide.identity[:8]}.csv")
     with pytest.raises(ModelError, match="0.5"):
         live.look_at(slide, 1.0)
+        live.load(tmp_path / "model")
+
+
+def test_labels_stay_when_the_encoder_changes_but_its_classifiers_do_not(
+    session, slide_file, tmp_path
+):
+    slide = session.open_slide(slide_file)
+    live = session.classification
+    live.look_at(slide, MPP)
+    left, right = halves(session, slide)
+    live.label(slide, MPP, left, live.labels.add_class("One").id)
+    live.label(slide, MPP, right, live.labels.add_class("Two").id)
+    assert live.wait(30)
+    before = live.labels.rows()
+    live.save(tmp_path / "model")
+    other = FakeEncoder()
+    session.use_encoder(other)
+    session.embed_slide(slide, mpp=MPP)
+    settle(session)
+    assert live.labels.rows() == before
+    assert (live.painted.encoder, live.painted.n_labels) == (other.identity, 24)
+    with pytest.raises(ModelError, match=f"texture.*{other.identity}"):
         live.load(tmp_path / "model")
 
 

@@ -360,7 +360,8 @@ def test_a_classifier_of_one_class_without_a_bank_can_be_saved(tmp_path):
 @pytest.mark.parametrize(
     ("encoder", "pooling", "mpp", "words"),
     [
-        ("uni-1-class", "class", 0.5, ["class+mean", "“class”"]),
+        ("virchow2-abc-class", "class", 0.5, ["“class+mean”", "“class”"]),
+        ("uni-1-class", "class", 0.5, ["virchow2-abc-class+mean", "uni-1-class"]),
         ("virchow2-abd-class+mean", "class+mean", 0.5, ["virchow2-abc", "virchow2-abd"]),
         ("virchow2-abc-class+mean", "class+mean", 0.25, ["0.5 µm/px", "0.25 µm/px"]),
     ],

@@ -1,7 +1,6 @@
 """Labels, predictions and regions for QuPath; annotations of QuPath as labels."""
 
 import json
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -275,18 +274,16 @@ def test_an_import_is_one_step_with_a_report():
     assert [c.name for c in labels.classes] == ["tumor", "Other"]
 
 
-def test_thousands_of_tiles_are_written_and_read_in_seconds(tmp_path):
-    n = 20_000
-    side = 200
+def test_thousands_of_tiles_are_written_and_read(tmp_path):
+    n, side = 20_000, 200
     grid = TileGrid(side * 448, side * 448, (0.25, 0.25))
     tiles = np.column_stack(np.divmod(np.arange(n), side))
     columns = {f"m{k}": np.random.default_rng(k).random(n) for k in range(4)}
-    start = time.perf_counter()
-    write_tiles(tmp_path / "t.geojson", SlideTiles("s", grid, tiles), None, (), columns)
-    middle = time.perf_counter()
-    assert len(read_geojson(tmp_path / "t.geojson").objects) == n
-    # A fifth of 100,000, with thrice the time: on a busy machine this still means something.
-    assert middle - start < 0.4 * 3 and time.perf_counter() - middle < 1.0 * 3
+    where = SlideTiles("s", grid, tiles)
+    write_tiles(tmp_path / "t.geojson", where, None, (), columns)
+    found = read_geojson(tmp_path / "t.geojson").objects
+    assert [one.id for one in found] == tile_ids(where)
+    np.testing.assert_allclose([one.measurements["m3"] for one in found], columns["m3"], atol=1e-6)
 
 
 # The command line

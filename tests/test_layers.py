@@ -36,13 +36,16 @@ RANK = {
     "engine": 4,
     "training": 5,
     "evaluate": 5,
-    "classification": 6,
+    "mapping": 6,
     "qupath": 6,
     "cohort": 6,
-    "session": 7,
-    "doctor": 8,
-    "_napari": 9,
-    "cli": 10,
+    "classification": 7,
+    "search": 7.5,
+    "interop": 7,
+    "session": 8,
+    "doctor": 9,
+    "_napari": 10,
+    "cli": 11,
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 400

@@ -20,6 +20,7 @@ MODULES = {
     "scikit-learn": "sklearn",
     "openslide-python": "openslide",
     "pillow": "PIL",
+    "umap-learn": "umap",
 }
 # Never imported by us: the OpenSlide library itself, and the codecs that tifffile calls.
 NOT_IMPORTED = {"openslide-bin", "imagecodecs"}

@@ -23,7 +23,7 @@ ROWS, COLS = 24, 32  # tiles; the left half is of one kind, the right half of an
 
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory):
-    pixels = np.full((ROWS * 224, COLS * 224, 3), 200, np.uint8)
+    pixels = np.full((ROWS * 224, COLS * 224, 3), (200, 110, 170), np.uint8)  # stained
     return write_svs(tmp_path_factory.mktemp("slides") / "halves.svs", pixels, factors=(1,))
 
 
@@ -86,6 +86,7 @@ def test_a_classifier_is_trained_tested_by_blocks_and_applied(
     assert facts["labels"] == {"tumour": 6, "stroma": 6}
     assert facts["metrics"]["validated_by"] == "block"
     assert facts["metrics"]["balanced_accuracy"] > 0.9
+    assert [point["per_class"] for point in facts["learning_curve"]] == [1, 2, 5]
     code, out = run(
         capsys, "classify", "apply", tmp_path / "model", slide, "--out", tmp_path / "out",
         "--unknown-above", 1, "--json",
@@ -159,25 +160,41 @@ def test_what_cannot_be_trained_is_refused_in_one_sentence(
     assert not (tmp_path / "m").exists()
 
 
-def test_journals_are_merged_with_their_conflicts_and_exported(capsys, tmp_path):
+@pytest.fixture
+def journals(tmp_path):
+    """Two annotators who agree on three of four tiles."""
     paths = []
-    for annotator, second in (("ann", "stroma"), ("bob", "tumour")):
+    for annotator, said in (("ann", "ttss"), ("bob", "ttst")):
         path = tmp_path / f"{annotator}.sqlite"
-        kept = LabelSet(path, annotator=annotator)
-        ids = {name: kept.add_class(name).id for name in ("tumour", "stroma")}
-        kept.label("slide-one", GRID, [Tile(0, 0)], ids["tumour"])
-        kept.label("slide-one", GRID, [Tile(3, 3)], ids[second])
-        kept.close()
+        with LabelSet(path, annotator=annotator) as kept:
+            ids = {name[0]: kept.add_class(name).id for name in ("tumour", "stroma")}
+            for col, initial in enumerate(said):
+                kept.label("slide-one", GRID, [Tile(3, col)], ids[initial])
         paths.append(path)
-    code, out = run(capsys, "labels", "merge", *paths, "--out", tmp_path / "both.sqlite", "--json")
+    return paths
+
+
+def test_journals_are_merged_with_their_conflicts_and_kappa(capsys, journals, tmp_path):
+    code, out = run(capsys, "labels", "merge", *journals, "--out", tmp_path / "1.sqlite", "--json")
     assert code == 0, out.err
     facts = json.loads(out.out)
-    assert (facts["labels"], facts["conflicts"]) == (2, 1)
-    assert facts["agreement"][0]["tiles"] == 2
+    assert facts["labels"] == 4
+    [conflict] = facts["conflicts"]
+    assert (conflict["row"], conflict["col"], conflict["kept"]) == (3, 3, "tumour")
+    assert [one[:2] for one in conflict["said"]] == [["ann", "stroma"], ["bob", "tumour"]]
+    # They agree on 3 of 4; by chance they would on 1/2 * 3/4 + 1/2 * 1/4 = 1/2.
+    assert facts["agreement"] == [{"annotators": ["ann", "bob"], "kappa": 0.5, "tiles": 4}]
+    code, out = run(capsys, "labels", "merge", *journals, "--out", tmp_path / "2.sqlite")
+    assert "slide-one row 3 col 3: ann: stroma / bob: tumour" in out.out
+    assert "Cohen's kappa 0.50 (4 tiles labelled by both)" in out.out
+
+
+def test_merged_labels_are_exported_and_shown(capsys, journals, tmp_path):
+    run(capsys, "labels", "merge", *journals, "--out", tmp_path / "both.sqlite")
     target = tmp_path / "both.csv"
     code, out = run(capsys, "labels", "export", tmp_path / "both.sqlite", "--out", target)
     assert code == 0, out.err
-    assert len(target.read_text("utf-8").splitlines()) == 3
+    assert len(target.read_text("utf-8").splitlines()) == 5
     code, out = run(capsys, "labels", "show", target)
     assert code == 0
-    assert "tumour" in out.out
+    assert f"slide-one  {GRID}  tumour: 3" in out.out

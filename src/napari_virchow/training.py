@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from napari_virchow.classify import ModelCard, TileClassifier, evaluate_labels
 from napari_virchow.classify.features import FeatureBank
 from napari_virchow.classify.folds import TilePlaces, plan_folds, spatial_blocks
-from napari_virchow.classify.metrics import Evaluation
+from napari_virchow.classify.learner import scorer
+from napari_virchow.classify.metrics import CurvePoint, Evaluation, learning_curve
 from napari_virchow.classify.predictions import Predictions
 from napari_virchow.classify.suggest import Suggestion, Suspect, audit_labels, suggest_tiles
 from napari_virchow.encoders.specs import SPECS
@@ -56,6 +57,8 @@ class Trained:
         Labels on tiles that are not embedded.
     suspects : tuple of Suspect
         Labels that are likely mistakes; their `row` counts into `rows`.
+    curve : tuple of CurvePoint
+        How good it would be with fewer labels per class, tested in the same way; may be empty.
     """
 
     classifier: TileClassifier
@@ -63,6 +66,7 @@ class Trained:
     rows: tuple[LabelRow, ...]
     n_missing: int
     suspects: tuple[Suspect, ...]
+    curve: tuple[CurvePoint, ...]
 
 
 def read_label_files(paths: Sequence[Path]) -> tuple[list[LabelRow], list[LabelClass]]:
@@ -107,7 +111,7 @@ def stored_of(store: Path, slide: str, encoder: str, grid: str) -> Stored:
     found = [
         info
         for info in list_stored(store, slide)
-        if info.grid == grid and (info.encoder == encoder or _name_of(info.encoder) == encoder)
+        if info.grid == grid and (info.encoder == encoder or encoder_name(info.encoder) == encoder)
     ]
     if not found:
         raise TrainingError(
@@ -154,7 +158,8 @@ def train(
     y = np.array([ids[name_key(row.class_name)] for row in used])
     names = {c.id: c.name for c in classes}
     places = places_of(used)
-    evaluation = evaluate_labels(features[chosen], y, plan_folds(y, places, names=names))
+    plan = plan_folds(y, places, names=names)
+    evaluation = evaluate_labels(features[chosen], y, plan)
     classifier = TileClassifier.fit_features(
         features[chosen],
         y,
@@ -170,6 +175,7 @@ def train(
         used,
         len(rows) - len(used),
         audit_labels(compact[chosen], evaluation, names=names),
+        learning_curve(y, plan, scorer(features[chosen], y)),
     )
 
 
@@ -223,6 +229,7 @@ def summary(trained: Trained) -> dict[str, Any]:
         "labels": dict(counts),
         "labels_not_embedded": trained.n_missing,
         "metrics": trained.evaluation.summary(),
+        "learning_curve": [asdict(point) for point in trained.curve],
         "class_names": {str(i): name for i, name in names.items()},
         "suspects": [
             {"slide": row.slide, "row": row.tile.row, "col": row.tile.col, "reason": one.reason}
@@ -236,7 +243,7 @@ def card_of(identity: str, grid: TileGrid) -> ModelCard:
     """Say which embeddings a classifier is made for: by an encoder's identity, of a grid."""
     encoder, _, pooling = identity.rpartition("-")
     name, _, weights = encoder.rpartition("-")
-    spec = SPECS.get(_name_of(identity))
+    spec = SPECS.get(encoder_name(identity).removesuffix("@random"))
     return ModelCard(
         encoder=identity,
         weights_hash=weights,
@@ -247,7 +254,10 @@ def card_of(identity: str, grid: TileGrid) -> ModelCard:
     )
 
 
-def _name_of(identity: str) -> str:
-    """Return the encoder's name of an identity such as ``virchow2-3f2a9c81d0e4-class+mean``."""
-    fits = [name for name in SPECS if identity.startswith(f"{name}-")]
-    return max(fits, key=len, default=identity)
+def encoder_name(identity: str) -> str:
+    """Return the name for `load_encoder` of an identity such as ``virchow2-3f2a9c81d0e4-class``.
+
+    An encoder that is not in the table keeps its identity.
+    """
+    known = [f"{name}{suffix}" for name in SPECS for suffix in ("", "@random")]
+    return max((n for n in known if identity.startswith(f"{n}-")), key=len, default=identity)

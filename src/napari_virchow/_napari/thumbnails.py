@@ -84,6 +84,11 @@ class Thumbnails(QObject):
         """Return why a thumbnail cannot be had, or None."""
         return self._desk.reasons.get(Thumbnail(slide, rect, size_px, context))
 
+    @property
+    def n_known(self) -> int:
+        """How many thumbnails are kept."""
+        return self._desk.n_known
+
     def forget_waiting(self) -> None:
         """Drop what is not being read yet: the list shows something else now."""
         self._desk.forget_waiting()
@@ -132,6 +137,11 @@ class _Desk:
             if not self._threads:
                 self._start()
         return None
+
+    @property
+    def n_known(self) -> int:
+        with self._changed:
+            return len(self._cache)
 
     def forget_waiting(self) -> None:
         with self._changed:

@@ -15,6 +15,7 @@ from napari_virchow.classification.bank import Elsewhere, GridBank
 from napari_virchow.classification.examples import Training, gather, train_live
 from napari_virchow.classification.facts import (
     Applied,
+    ApplyOptions,
     ApplyProgress,
     Assessment,
     Painted,
@@ -30,6 +31,7 @@ from napari_virchow.classify.predictions import UNKNOWN_ABOVE
 from napari_virchow.labels import LabelSet
 from napari_virchow.labels.edits import LabelChange
 from napari_virchow.latest import Latest
+from napari_virchow.qupath.export import SlideTiles
 from napari_virchow.states import GridStates, TileState, TileUpdate
 from napari_virchow.tiles import Tile
 
@@ -233,7 +235,9 @@ class Classification:
         classifier = self.classifier
         if classifier is None:
             raise ValueError("There is no classifier yet: label tiles of two classes first.")
-        rollout = Rollout(self._session, classifier, self.labels, on_progress, cancelled)
+        how = ApplyOptions(unknown_above=self.unknown_above)
+        told = (on_progress, cancelled)
+        rollout = Rollout(self._session, classifier, self.labels, how, *told)
         return rollout.run(slides, mpp, out)
 
     def export_predictions(self, path: Path) -> int:
@@ -249,15 +253,15 @@ class Classification:
         painted = self.painted
         if painted is None:
             raise ValueError("There are no predictions yet: label tiles of two classes first.")
+        names = {c.id: c.name for c in self.labels.classes}
         labels = self.labels.get(painted.slide, painted.grid.name)
         return write_table(
             path,
-            painted.slide,
-            painted.grid,
-            painted.tiles,
+            SlideTiles(painted.slide, painted.grid, painted.tiles),
             painted.predictions,
-            {c.id: c.name for c in self.labels.classes} | painted.names,
-            labels,
+            painted.names,
+            {tile: names[class_id] for tile, class_id in labels.items()},
+            self.unknown_above,
         )
 
     def close(self) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_virchow.classify.metrics import CurvePoint, Evaluation
-from napari_virchow.classify.predictions import Predictions
+from napari_virchow.classify.predictions import UNKNOWN_ABOVE, Predictions
 from napari_virchow.classify.suggest import StopSignal, Suspect
 from napari_virchow.labels.edits import LabelRow
 from napari_virchow.tiles import Tile, TileGrid
 
+Form = Literal["csv", "geojson"]
 Place = tuple[str, str, Tile]
 """A tile of a slide: identity of the slide, name of the grid, tile."""
 
@@ -92,6 +95,43 @@ class Assessment:
 
 
 @dataclass(frozen=True, slots=True)
+class ApplyOptions:
+    """How a classifier is applied to slides.
+
+    Parameters
+    ----------
+    form : {"csv", "geojson"}
+        Of the files: tables, or tiles for QuPath.
+    frame : str
+        The image in QuPath that GeoJSON is for, as `frame_named` takes it.
+    unknown_above : float
+        Tiles of a larger novelty get no class.
+    embed : bool
+        False classifies only what is embedded already.
+    weights : Path, str or None
+        For the classifier's encoder, which is loaded if tiles are missing and the session has no
+        encoder.
+
+    Raises
+    ------
+    ValueError
+        If there is no such format, or `unknown_above` is not in [0, 1].
+    """
+
+    form: Form = "csv"
+    frame: str = "bounds"
+    unknown_above: float = UNKNOWN_ABOVE
+    embed: bool = True
+    weights: Path | str | None = None
+
+    def __post_init__(self) -> None:
+        if self.form not in get_args(Form):
+            raise ValueError(f"form must be one of {get_args(Form)}, got {self.form!r}")
+        if not 0 <= self.unknown_above <= 1:
+            raise ValueError(f"unknown_above must be from 0 to 1, got {self.unknown_above}")
+
+
+@dataclass(frozen=True, slots=True)
 class ApplyProgress:
     """How far applying a classifier to a slide has come, in tiles, and what is being done."""
 
@@ -103,11 +143,12 @@ class ApplyProgress:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a classifier said of one slide: tiles by class id (0: no class); `missing` tiles could
-    not be embedded, or were not before it was cancelled."""
+    """What a classifier said of one slide: tiles by class id (0: no class); `missing` tissue tiles
+    are not embedded; `file` is what was written, if anything was."""
 
     slide: str
     path: str
     n_tiles: int
     counts: dict[int, int]
     missing: int
+    file: str = ""

@@ -261,7 +261,8 @@ class TileClassifier:
             With one sentence that names what it was made for and what is there.
         """
         made = self.card
-        if made.pooling != pooling:
+        same = made.encoder.removesuffix(made.pooling) == encoder.removesuffix(pooling)
+        if made.pooling != pooling and same:
             raise ModelError(
                 f"This classifier was trained on embeddings pooled as “{made.pooling}”, these are "
                 f"pooled as “{pooling}”: choose the pooling it was trained on."

@@ -20,6 +20,7 @@ from napari_virchow.cli.arguments import (
     add_file_arguments,
     add_json,
 )
+from napari_virchow.cli.search import add_search_arguments
 from napari_virchow.cli.study import add_evaluate_arguments
 
 PROGRAM = "napari-virchow"
@@ -140,6 +141,8 @@ def _parser() -> _Parser:
     add_classify_arguments(commands, _classify)
     add_file_arguments(commands, _files)
 
+    add_search_arguments(add("search", _study, "Find tiles that look like a place on a slide"))
+
     text = "Evaluate encoders on labelled tiles, by the protocol of the Virchow2 paper"
     add_evaluate_arguments(add("evaluate", _study, text))
 
@@ -233,11 +236,18 @@ def _classify(options: argparse.Namespace) -> int:
     from napari_virchow.slide import open_slide
 
     store, identities = options.store or store_dir(), {}
-    for path in getattr(options, "slides", ()):
-        with open_slide(path) as slide:
-            identities[path] = slide.identity
-    if options.verb in ("apply", "next"):
-        text, facts = getattr(verbs, f"run_{options.verb}")(options, store, identities)
+    if options.verb == "apply":
+        say = _say_nothing if options.json else _say
+        facts, failures = verbs.run_apply(options, store, say=say, show=_show)
+        if options.json:
+            _print_json(facts)
+        n = len({one["slide"] for one in [*facts["slides"], *failures]})
+        return _account_for(failures, n, "classified")
+    if options.verb == "next":
+        for path in options.slides:
+            with open_slide(path) as slide:
+                identities[path] = slide.identity
+        text, facts = verbs.run_next(options, store, identities)
     elif options.verb == "train":
         text, facts = verbs.run_train(options, store)
     else:
@@ -250,13 +260,13 @@ def _classify(options: argparse.Namespace) -> int:
 
 
 def _files(options: argparse.Namespace) -> int:
-    from napari_virchow.cli import qupath as verbs
+    from napari_virchow.cli import formats, qupath
     from napari_virchow.paths import store_dir
 
     if options.verb in ("repair", "project"):
-        text, facts = getattr(verbs, f"run_{options.verb}")(options)
+        text, facts = getattr(qupath, f"run_{options.verb}")(options)
     else:
-        run = verbs.run_export if options.verb == "export" else verbs.run_import
+        run = formats.run_export if options.verb == "export" else formats.run_import
         text, facts = run(options, options.store or store_dir())
     if options.json:
         _print_json(facts)

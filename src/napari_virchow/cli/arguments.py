@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+_FRAMES = "of the image in QuPath: auto, whole, bounds, bounds+90, …"
+_UNKNOWN = "tiles of a novelty above this are unknown; from 0 to 1, default: 0.95"
+
 
 def add_embed_arguments(embed: argparse.ArgumentParser) -> None:
     """Add what `embed` takes."""
@@ -63,9 +66,17 @@ def add_classify_arguments(commands: Any, run: Callable[[argparse.Namespace], in
     train.add_argument("--labels", nargs="+", type=Path, required=True, metavar="FILE")
     train.add_argument("--out", type=Path, required=True, metavar="MODEL", help="a new folder")
     train.add_argument("--encoder", default="texture", metavar="NAME", help="default: texture")
-    apply = add("apply", "Classify every embedded tile of slides")
-    apply.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="for CSV files")
-    apply.add_argument("--unknown-above", type=float, default=0.95, metavar="X")
+    apply = add("apply", "Embed what is missing of slides, and classify every tile on tissue")
+    apply.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="for the files")
+    apply.add_argument("--format", choices=("csv", "geojson"), default="csv")
+    apply.add_argument("--frame", default="auto", metavar="NAME", help=_FRAMES)
+    apply.add_argument("--unknown-above", type=_share, default=0.95, metavar="X", help=_UNKNOWN)
+    apply.add_argument("--only-stored", action="store_true", help="embed nothing")
+    apply.add_argument("--weights", metavar="FILE", help="of the encoder, on this machine")
+    apply.add_argument(
+        "--slide-mpp", type=_plausible_mpp, metavar="X", help="µm per pixel of the slide itself"
+    )
+    apply.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda or mps")
     following = add("next", "Name the tiles whose labels would teach most")
     following.add_argument("--labels", nargs="+", type=Path, required=True, metavar="FILE")
     following.add_argument("--count", type=int, default=8, metavar="N")
@@ -98,31 +109,46 @@ def add_file_arguments(commands: Any, run: Callable[[argparse.Namespace], int]) 
         command.add_argument("--labels", type=Path, metavar="JOURNAL", help="default: your own")
         command.add_argument("--mpp", type=_positive, metavar="X", help="of the tiles")
         command.add_argument("--slide-mpp", type=_plausible_mpp, metavar="X", help="of the slide")
-        command.add_argument(
-            "--frame", default="auto", metavar="NAME", help="auto, whole, bounds, bounds+90, …"
-        )
+        command.add_argument("--frame", default="auto", metavar="NAME", help=_FRAMES)
         return command
 
     _add_qupath_arguments(commands, finished)
 
-    export = add("export", "Write labels, tiles, regions or predictions of a slide")
+    export = add("export", "Write labels, tiles, regions, predictions or embeddings of a slide")
     export.add_argument("slide", metavar="SLIDE")
     export.add_argument("--to", default="geojson", metavar="FORMAT", help="default: geojson")
     export.add_argument("--out", type=Path, required=True, metavar="FILE")
     export.add_argument("--what", choices=("labels", "tiles", "regions", "predictions"))
     export.add_argument("--model", type=Path, metavar="MODEL", help="of classify train")
     export.add_argument("--encoder", default="texture", metavar="NAME", help="default: texture")
-    export.add_argument("--unknown-above", type=float, default=0.95, metavar="X")
+    export.add_argument("--unknown-above", type=_share, default=0.95, metavar="X", help=_UNKNOWN)
     export.add_argument("--simplify", type=float, default=0.0, metavar="TILES", help="of regions")
     export.add_argument("--min-tiles", type=int, default=1, metavar="N", help="of a region")
+    export.add_argument("--coords", type=Path, metavar="FILE", help="for the places of the tiles")
 
-    take = add("import", "Take over annotations as labels of the tiles they lie on")
+    _add_import_arguments(
+        add("import", "Take over annotations as labels, or embeddings of another tool")
+    )
+
+
+def _add_import_arguments(take: argparse.ArgumentParser) -> None:
     take.add_argument("file", type=Path, metavar="FILE")
     take.add_argument("--slide", required=True, metavar="SLIDE")
-    take.add_argument("--from", dest="format", metavar="FORMAT", help="default: by its name")
+    take.add_argument("--from", dest="format", metavar="FORMAT", help="default: by its content")
     take.add_argument("--rule", choices=("centre", "half"), default="centre")
     take.add_argument("--objects", choices=("annotation", "tile", "all"), default="annotation")
     take.add_argument("--dry-run", action="store_true", help="only say what would happen")
+    theirs = take.add_argument_group("embeddings of another tool, and what its file does not say")
+    theirs.add_argument("--encoder", metavar="NAME", help="who made them")
+    theirs.add_argument("--tile-size", type=_pixels, metavar="PX", help="in level-0 pixels")
+    theirs.add_argument("--coords", type=Path, metavar="FILE", help="CLAM's places of the tiles")
+    theirs.add_argument("--key", metavar="NAME", help="of AnnData's matrix or LazySlide's table")
+    theirs.add_argument(
+        "--spatial", choices=("corner", "centre"), help="what AnnData's obsm['spatial'] is"
+    )
+    theirs.add_argument("--snap", action="store_true", help="take tiles as the nearest of a grid")
+    theirs.add_argument("--verify", metavar="NAME", help="the encoder to verify with, or no")
+    theirs.add_argument("--weights", metavar="FILE", help="of that encoder")
 
 
 def _add_qupath_arguments(commands: Any, finished: Callable[..., argparse.ArgumentParser]) -> None:
@@ -158,6 +184,13 @@ def _positive(text: str) -> float:
     return value
 
 
+def _pixels(text: str) -> float:
+    value = _number(text)
+    if not 1 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of pixels from 1, got {text!r}")
+    return value
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
@@ -168,6 +201,13 @@ def _plausible_mpp(text: str) -> float:
     value = _number(text)
     if not 0.1 <= value <= 10:
         raise argparse.ArgumentTypeError(f"must be from 0.1 to 10 µm per pixel, got {text!r}")
+    return value
+
+
+def _share(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {text!r}")
     return value
 
 

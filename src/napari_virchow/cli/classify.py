@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from napari_virchow.classification.facts import ApplyOptions
 from napari_virchow.classify import TileClassifier
-from napari_virchow.classify.predictions import UNKNOWN, Predictions
+from napari_virchow.classify.predictions import UNKNOWN
+from napari_virchow.cli.embed import STOPPING_S, StoppedByUser, check_slide, check_store
+from napari_virchow.cohort import find_slides
+from napari_virchow.encoders import EncoderUnavailable
 from napari_virchow.labels.agreement import export_csv, export_json, merge_journals
+from napari_virchow.layout import StoreError
+from napari_virchow.session import Session
+from napari_virchow.slide import SlideError
 from napari_virchow.training import (
     Stored,
     Trained,
-    classify,
+    TrainingError,
     read_label_files,
     stored_of,
     suggest,
@@ -38,23 +41,112 @@ def run_train(options: argparse.Namespace, store: Path) -> Answer:
     return _describe(trained, options.out), facts
 
 
-def run_apply(options: argparse.Namespace, store: Path, identities: dict[str, str]) -> Answer:
-    """Classify slides whose embeddings are stored, one CSV file each."""
+def run_apply(
+    options: argparse.Namespace,
+    store: Path,
+    *,
+    say: Callable[[str], None],
+    show: Callable[[str], None],
+) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Embed what is missing of slides and classify them, one file each; go on where one fails.
+
+    Returns
+    -------
+    document : dict
+        What `--json` prints.
+    failures : list of dict
+        "slide" and "error" of those that could not be classified, or not whole.
+
+    Raises
+    ------
+    ModelError, EncoderUnavailable
+        If the classifier cannot be read, or its encoder is needed and cannot be had.
+    SlideError
+        If the only slide given cannot be used.
+    StoppedByUser
+        On Ctrl-C, after the running batch was stored.
+    """
     classifier = TileClassifier.load(options.model)
-    options.out.mkdir(parents=True, exist_ok=True)
-    lines, slides = [], []
-    for path, identity in identities.items():
-        stored = _stored_for(classifier, store, identity)
-        predictions = classify(classifier, stored)
-        ids = predictions.confident(unknown_above=options.unknown_above)
-        target = options.out / f"{Path(path).stem}-{identity[:8]}.csv"
-        _write_atomically(target, _table(classifier, stored, predictions, ids))
-        names = {c.id: c.name for c in classifier.classes} | {UNKNOWN: "unknown"}
-        counts = Counter(names[int(i)] for i in ids)
-        slides.append({"slide": path, "identity": identity, "file": str(target), "tiles": counts})
-        shares = ", ".join(f"{n} {name}" for name, n in counts.most_common())
-        lines.append(f"{path}\n  {len(ids)} tiles: {shares or 'none is embedded'}\n  {target}")
-    return "\n".join(lines), {"model": str(options.model), "slides": slides}
+    if not options.only_stored:
+        check_store(store)
+    paths = find_slides(options.slides)
+    slides: list[dict[str, Any]] = []
+    failures: list[dict[str, str]] = []
+    with Session(store, device=options.device) as session:
+        for path in paths:
+            try:
+                check_slide(path, classifier.card.mpp, options.slide_mpp, store)
+                slides.append(_apply(session, classifier, path, options, show))
+            except (SlideError, StoreError, TrainingError, OSError, ValueError) as error:
+                if len(paths) == 1:
+                    raise
+                failures.append({"slide": path, "error": f"{path}: {error}"})
+                say(f"{path}\n  failed: {error}")
+                continue
+            finally:
+                show("")
+            say(_describe_applied(slides[-1]))
+            if slides[-1]["missing"] and not options.only_stored:
+                text = f"{path}: {slides[-1]['missing']} tiles could not be embedded."
+                failures.append({"slide": path, "error": text})
+    return {"model": str(options.model), "slides": slides, "failures": failures}, failures
+
+
+def _apply(
+    session: Session,
+    classifier: TileClassifier,
+    path: str,
+    options: argparse.Namespace,
+    show: Callable[[str], None],
+) -> dict[str, Any]:
+    """Classify one slide, and say what came of it; raises as `Session.apply_classifier` does."""
+    how = ApplyOptions(
+        options.format,
+        "bounds" if options.frame == "auto" else options.frame,
+        options.unknown_above,
+        not options.only_stored,
+        options.weights,
+    )
+    slide = session.open_slide(path, mpp=options.slide_mpp)
+    try:
+        [done] = session.apply_classifier(
+            classifier,
+            [slide],
+            out=options.out,
+            how=how,
+            on_progress=lambda p: show(f"{p.slide}  {p.text}: {p.done} of {p.total} tiles"),
+        )
+    except EncoderUnavailable as error:
+        raise EncoderUnavailable(
+            f"{path} has tiles that are not embedded, and their encoder cannot be had: "
+            f"{str(error).rstrip('.')}; --only-stored classifies what is there."
+        ) from error
+    except KeyboardInterrupt:
+        session.cancel()
+        session.wait(STOPPING_S)
+        raise StoppedByUser(
+            f"stopped at {slide.name}: what is embedded is kept, the slides before it are "
+            "classified, and the same command goes on from there."
+        ) from None
+    finally:
+        session.close_slide(slide)
+    names = {c.id: c.name for c in classifier.classes} | {UNKNOWN: "unknown"}
+    tiles = {names[i]: n for i, n in sorted(done.counts.items(), key=lambda item: -item[1])}
+    return {
+        "slide": path,
+        "identity": slide.identity,
+        "file": done.file,
+        "tiles": tiles,
+        "missing": done.missing,
+    }
+
+
+def _describe_applied(facts: dict[str, Any]) -> str:
+    shares = ", ".join(f"{n} {name}" for name, n in facts["tiles"].items())
+    line = f"  {sum(facts['tiles'].values())} tiles: {shares or 'none is embedded'}"
+    if facts["missing"]:
+        line += f"; {facts['missing']} tiles on tissue are not embedded"
+    return f"{facts['slide']}\n{line}\n  {facts['file']}"
 
 
 def run_next(options: argparse.Namespace, store: Path, identities: dict[str, str]) -> Answer:
@@ -96,7 +188,18 @@ def run_merge(options: argparse.Namespace) -> Answer:
         text = "too few tiles to tell" if value is None else f"Cohen's kappa {value:.2f}"
         lines.append(f"  {one} and {other}: {text} ({shared} tiles labelled by both)")
         agreement.append({"annotators": [one, other], "kappa": value, "tiles": shared})
-    facts = {"labels": report.n, "conflicts": len(report.conflicts), "agreement": agreement}
+    conflicts = [
+        {
+            "slide": conflict.slide,
+            "grid": conflict.grid,
+            "row": conflict.tile.row,
+            "col": conflict.tile.col,
+            "kept": conflict.rows[-1].class_name,
+            "said": [[row.annotator, row.class_name, row.time] for row in conflict.rows],
+        }
+        for conflict in report.conflicts
+    ]
+    facts = {"labels": report.n, "conflicts": conflicts, "agreement": agreement}
     return "\n".join(lines), facts
 
 
@@ -130,32 +233,12 @@ def _describe(trained: Trained, out: Path) -> str:
         for class_id, value in metrics["f1"].items():
             lines.append(f"    F1 {value:.2f}  {facts['class_names'][class_id]}")
         lines.append(f"  calibration error {metrics['calibration_error']:.2f}")
+        curve = ", ".join(
+            f"{p['balanced_accuracy']:.2f} with {p['per_class']}" for p in facts["learning_curve"]
+        )
+        if curve:
+            lines.append(f"  with fewer labels per class: {curve}")
     for one in facts["suspects"]:
         where = f"{one['slide']} row {one['row']} col {one['col']}"
         lines.append(f"  look again at {where}: {one['reason']}")
     return "\n".join(lines)
-
-
-def _table(
-    classifier: TileClassifier, stored: Stored, predictions: Predictions, ids: np.ndarray
-) -> str:
-    """Return predictions as CSV: a line per tile, its corner in level-0 pixels."""
-    names = {c.id: c.name for c in classifier.classes} | {UNKNOWN: "unknown"}
-    step_x, step_y = stored.grid.step
-    text = io.StringIO()
-    writer = csv.writer(text)
-    chances = [f"p({c.name})" for c in classifier.classes]
-    writer.writerow(["row", "col", "x", "y", "class", *chances, "margin", "novelty"])
-    for number, (row, col) in enumerate(stored.tiles.tolist()):
-        writer.writerow(
-            [row, col, f"{col * step_x:.1f}", f"{row * step_y:.1f}", names[int(ids[number])]]
-            + [f"{value:.4f}" for value in predictions.probability[number]]
-            + [f"{predictions.margin[number]:.4f}", f"{predictions.novelty[number]:.4f}"]
-        )
-    return text.getvalue()
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(text, "utf-8", newline="")
-    os.replace(part, path)  # noqa: PTH105  # says what it is

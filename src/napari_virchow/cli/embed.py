@@ -157,7 +157,7 @@ def embed_slides(
     with Session(options.store, device=options.device) as session:
         for path in paths:
             try:
-                _check_slide(path, mpp, options)
+                check_slide(path, mpp, options.slide_mpp, options.store)
                 if session.encoder is None:
                     say(describe_encoder(_load_encoder(session, options, show)))
                 done = _embed_slide(session, path, mpp, options, show)
@@ -197,19 +197,23 @@ def _spec_of(name: str) -> EncoderSpec:
 
 
 def check_store(folder: Path) -> None:
+    """Raise BadInput if nothing can be written to a folder, which need not exist yet."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise BadInput(f"{there} cannot be written: choose another folder as --store.")
 
 
-def _check_slide(path: str, mpp: float, options: EmbedOptions) -> None:
-    """Raise what stands in the way of embedding a slide, before anything is written."""
+def check_slide(path: str, mpp: float, slide_mpp: float | None, store: Path) -> None:
+    """Raise what stands in the way of embedding a slide at `mpp`, before anything is written.
+
+    `slide_mpp` is what the user says of its pixels, if anything; else the store may remember.
+    """
     from napari_virchow.memory import recall_slide
     from napari_virchow.slide import MissingPixelSize, open_slide
 
-    with open_slide(path, mpp=options.slide_mpp) as slide:
+    with open_slide(path, mpp=slide_mpp) as slide:
         if slide.mpp is None:
-            remembered = recall_slide(options.store, slide.identity).mpp
+            remembered = recall_slide(store, slide.identity).mpp
             if remembered is None:
                 note = f" ({slide.mpp_note.rstrip('.')})" if slide.mpp_note else ""
                 raise MissingPixelSize(

@@ -1,7 +1,4 @@
-"""The commands `qupath`, `export` and `import`: objects, labels and predictions to and from files.
-
-A format is a row of `EXPORTERS` or `IMPORTERS`: a function of a job that returns what to say.
-"""
+"""The command `qupath`, and the part of `export` and `import` that is about labels and objects."""
 
 from __future__ import annotations
 
@@ -107,26 +104,6 @@ def run_project(options: argparse.Namespace) -> Answer:
     return text, {**facts, "script": str(options.script)}
 
 
-def run_export(options: argparse.Namespace, store: Path) -> Answer:
-    """Write labels, tiles, regions or predictions of a slide in a format of `EXPORTERS`."""
-    if options.to not in EXPORTERS:
-        raise ValueError(f"{options.to} is no format; choose one of {', '.join(EXPORTERS)}.")
-    with _opened(options, store) as slide:
-        return EXPORTERS[options.to](Job(options, slide, store))
-
-
-def run_import(options: argparse.Namespace, store: Path) -> Answer:
-    """Take over a file of a format of `IMPORTERS` as labels of a slide."""
-    form = options.format or _format_of(options.file)
-    if form not in IMPORTERS:
-        raise ValueError(
-            f"{options.file} is of no format that can be imported; say --from with one of "
-            f"{', '.join(IMPORTERS)}."
-        )
-    with _opened(options, store) as slide:
-        return IMPORTERS[form](Job(options, slide, store))
-
-
 def export_geojson(job: Job) -> Answer:
     """Write a slide's labels, tiles, regions or predictions for QuPath."""
     options, what, frame = job.options, _what(job.options), _frame_to_write(job)
@@ -196,7 +173,7 @@ def import_geojson(job: Job) -> Answer:
     kinds = OBJECT_TYPES if options.objects == "all" else (options.objects,)
     with _labels(options) as labels:
         plan = plan_import(
-            labels, objects, job.slide.identity, _grid(job, found), options.rule, kinds=kinds
+            labels, objects, job.slide.identity, grid_of(job, found), options.rule, kinds=kinds
         )
         changed = 0 if options.dry_run else apply_import(labels, plan)
     facts = {
@@ -240,7 +217,7 @@ def gather(job: Job) -> Content:
     if what == "predictions":
         raise ValueError("Predictions need a classifier: give its folder as --model.")
     if what == "tiles":
-        grid = _grid(job, None)
+        grid = grid_of(job, None)
         stored = stored_of(job.store, job.slide.identity, job.options.encoder, grid.name)
         where = SlideTiles(job.slide.identity, stored.grid, stored.tiles)
         return Content(where, None, (), {})
@@ -262,7 +239,7 @@ def _predicted(job: Job) -> Content:
 def _labelled(job: Job) -> Content:
     path = job.options.labels or default_journal()
     rows, classes = read_label_files([path])
-    grid = _grid(job, None)
+    grid = grid_of(job, None)
     here = [r for r in rows if (r.slide, r.grid) == (job.slide.identity, grid.name)]
     if not here:
         raise TrainingError(
@@ -284,14 +261,15 @@ def _what(options: argparse.Namespace) -> str:
     return given or ("predictions" if options.model is not None else "labels")
 
 
-def _opened(options: argparse.Namespace, store: Path) -> Slide:
+def opened(options: argparse.Namespace, store: Path) -> Slide:
+    """Open the slide that was named, with the pixel size that was given or remembered."""
     slide = open_slide(options.slide, mpp=options.slide_mpp)
     if slide.mpp is None and (remembered := recall_slide(store, slide.identity).mpp) is not None:
         slide.set_mpp(remembered)
     return slide
 
 
-def _grid(job: Job, found: ReadResult | None) -> TileGrid:
+def grid_of(job: Job, found: ReadResult | None) -> TileGrid:
     """Return the grid asked for; else the one a file of ours names; else tiles at 0.5 µm/px."""
     said = found.block.get("grid") if found and isinstance(found.block, Mapping) else None
     if job.options.mpp is None and isinstance(said, Mapping):
@@ -335,10 +313,6 @@ def _labels(options: argparse.Namespace) -> LabelSet:
     return copy
 
 
-def _format_of(path: Path) -> str:
-    return "csv" if path.suffix.lower() == ".csv" else "geojson"
-
-
 def _describe(plan: ImportPlan, facts: Mapping[str, Any], frame: Frame) -> str:
     verb = "would be" if facts["dry_run"] else "are"
     lines = [f"{facts['objects']} objects in {facts['file']} (frame: {frame.name})"]
@@ -357,7 +331,3 @@ def _describe(plan: ImportPlan, facts: Mapping[str, Any], frame: Frame) -> str:
     for problem in facts["malformed"]:
         lines.append(f"  cannot be read: number {problem['index']}, as {problem['reason']}")
     return "\n".join(lines)
-
-
-EXPORTERS: dict[str, Handler] = {"geojson": export_geojson, "csv": export_table}
-IMPORTERS: dict[str, Handler] = {"geojson": import_geojson, "csv": import_table}

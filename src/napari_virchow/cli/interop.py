@@ -1,0 +1,214 @@
+"""Embeddings of other tools on the command line: written, taken over, and verified."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_virchow.cli.qupath import Answer, Job, grid_of
+from napari_virchow.interop import (
+    Check,
+    Placed,
+    SlideEmbeddings,
+    TileTable,
+    check_embeddings,
+    encoder_named,
+    imported_identity,
+    place_tiles,
+    store_embeddings,
+)
+from napari_virchow.interop.anndata import read_anndata, write_anndata
+from napari_virchow.interop.checking import at_hand
+from napari_virchow.interop.clam import read_clam, write_clam
+from napari_virchow.interop.spatialdata import read_spatialdata, write_spatialdata
+from napari_virchow.interop.stored import embeddings_of, encoder_of
+from napari_virchow.interop.trident import read_trident, write_trident, write_trident_coords
+from napari_virchow.training import stored_of
+
+if TYPE_CHECKING:
+    from napari_virchow.encoders import Encoder, EncoderSpec
+
+Write = Callable[[argparse.Namespace, SlideEmbeddings], list[Path]]
+Read = Callable[[argparse.Namespace], TileTable]
+
+
+def export_trident(job: Job) -> Answer:
+    """Write embeddings for TRIDENT; with ``--coords`` also where the tiles are."""
+
+    def write(options: argparse.Namespace, ours: SlideEmbeddings) -> list[Path]:
+        write_trident(options.out, ours)
+        if options.coords is None:
+            return [options.out]
+        write_trident_coords(options.coords, ours)
+        return [options.out, options.coords]
+
+    return _export(job, write)
+
+
+def export_clam(job: Job) -> Answer:
+    """Write embeddings for CLAM, and where the tiles are to a second file."""
+
+    def write(options: argparse.Namespace, ours: SlideEmbeddings) -> list[Path]:
+        out: Path = options.out
+        places: Path = options.coords or out.with_name(f"{out.stem}_patches.h5")
+        write_clam(out, places, ours)
+        return [out, places]
+
+    return _export(job, write)
+
+
+def export_anndata(job: Job) -> Answer:
+    """Write embeddings as AnnData, to .h5ad or .zarr."""
+
+    def write(options: argparse.Namespace, ours: SlideEmbeddings) -> list[Path]:
+        write_anndata(options.out, ours)
+        return [options.out]
+
+    return _export(job, write)
+
+
+def export_spatialdata(job: Job) -> Answer:
+    """Write embeddings as a folder of LazySlide."""
+
+    def write(options: argparse.Namespace, ours: SlideEmbeddings) -> list[Path]:
+        write_spatialdata(options.out, ours)
+        return [options.out]
+
+    return _export(job, write)
+
+
+def import_anndata(job: Job) -> Answer:
+    """Take over embeddings from AnnData."""
+    return _import(
+        job,
+        lambda options: read_anndata(options.file, key=options.key, spatial=options.spatial),
+    )
+
+
+def import_spatialdata(job: Job) -> Answer:
+    """Take over embeddings from LazySlide."""
+    return _import(job, lambda options: read_spatialdata(options.file, key=options.key))
+
+
+def import_trident(job: Job) -> Answer:
+    """Take over embeddings from TRIDENT."""
+    return _import(job, lambda options: read_trident(options.file))
+
+
+def import_clam(job: Job) -> Answer:
+    """Take over embeddings from CLAM."""
+    return _import(job, lambda options: read_clam(options.file, options.coords))
+
+
+def _export(job: Job, write: Write) -> Answer:
+    options, form = job.options, job.options.to
+    if options.what not in (None, "tiles"):
+        raise ValueError(f"{form} holds embeddings, not {options.what}: leave out --what.")
+    grid = grid_of(job, None)
+    stored = stored_of(job.store, job.slide.identity, options.encoder, grid.name)
+    ours = SlideEmbeddings.of(job.slide, stored)
+    files = write(options, ours)
+    facts = {
+        "slide": job.slide.identity,
+        "format": form,
+        "files": [str(file) for file in files],
+        "encoder": ours.encoder,
+        "grid": grid.name,
+        "tiles": len(ours),
+        "dim": ours.dim,
+    }
+    names = " and ".join(str(file) for file in files)
+    return f"{len(ours)} embeddings by {ours.encoder} in {names} ({form})", facts
+
+
+def _import(job: Job, read: Read) -> Answer:
+    options = job.options
+    table = read(options)
+    embeddings = embeddings_of(table)
+    name = encoder_of(table, options.encoder)
+    placed = place_tiles(table, job.slide, side=options.tile_size, snap=options.snap)
+    check, unchecked = _check(job, table, placed, name)
+    facts: dict[str, Any] = {
+        "file": str(options.file),
+        "format": table.form,
+        "slide": job.slide.identity,
+        "encoder": imported_identity(name, embeddings.shape[1], table.form),
+        "grid": placed.grid.name,
+        "mpp": placed.grid.mpp,
+        "tiles": len(placed.tiles),
+        "left_out": placed.left_out,
+        "shift_px": round(float(placed.shifts.max(initial=0)), 2),
+        "dim": int(embeddings.shape[1]),
+        "check": None if check is None else check.to_json(),
+        "not_checked": unchecked,
+        "dry_run": bool(options.dry_run),
+        "path": None,
+    }
+    if not options.dry_run:
+        stored = store_embeddings(
+            table, placed, job.store, job.slide.identity, encoder=name, check=check
+        )
+        facts["path"] = str(stored.path)
+    return _describe(facts, check), facts
+
+
+def _check(job: Job, table: TileTable, placed: Placed, name: str) -> tuple[Check | None, str]:
+    """Embed some tiles again; where that cannot be, say why."""
+    from napari_virchow.encoders import EncoderUnavailable
+
+    asked: str | None = job.options.verify
+    if asked == "no":
+        return None, "as was asked"
+    spec = encoder_named(asked or name)
+    if asked is not None and spec is None:
+        raise ValueError(f"There is no encoder {asked}; see napari-virchow encoders.")
+    if spec is None:
+        return None, f"{name} is no encoder that is known here"
+    if asked is None and job.options.weights is None and not at_hand(spec):
+        return None, f"{spec.name} is not on this computer; say --verify {spec.name} to fetch it"
+    try:
+        encoder = _loaded(spec, table, job.options.weights)
+    except EncoderUnavailable as error:
+        if asked is not None:
+            raise
+        return None, str(error).rstrip(".")
+    check = check_embeddings(table, placed, job.slide, encoder)
+    return check, "" if check is not None else "none of its tiles lies on the grid exactly"
+
+
+def _loaded(spec: EncoderSpec, table: TileTable, weights: str | None) -> Encoder:
+    """Load an encoder with the pooling that gives as many numbers as the file has."""
+    from napari_virchow.encoders import load_encoder
+
+    dim = embeddings_of(table).shape[1]
+    pooling = None
+    if spec.architecture is not None and spec.dim != dim:
+        fits = [p for p in ("class", "class+mean") if spec.dim_of(p) == dim]
+        pooling = fits[0] if fits else None
+    return load_encoder(spec.name, weights=weights, pooling=pooling)
+
+
+def _describe(facts: dict[str, Any], check: Check | None) -> str:
+    verb = "would be kept" if facts["dry_run"] else "are kept"
+    lines = [
+        f"{facts['tiles']} embeddings of {facts['file']} ({facts['format']}) {verb}",
+        f"  encoder  {facts['encoder']}, {facts['dim']} numbers per tile",
+        f"  tiles    {facts['grid']}, up to {facts['shift_px']:g} pixels from where the file has "
+        "them",
+    ]
+    if facts["left_out"]:
+        lines.append(
+            f"  {facts['left_out']} tiles are left out, as others are nearer to their place"
+        )
+    if check is None:
+        lines.append(f"  not verified: {facts['not_checked']}")
+    elif check.agrees:
+        lines.append(
+            f"  verified with {check.encoder}: cosine {check.median:.4f} (median of {check.n} "
+            f"tiles), {check.lowest:.4f} at the lowest"
+        )
+    else:
+        lines.append(f"  WARNING  {check.problem}")
+    return "\n".join(lines)
