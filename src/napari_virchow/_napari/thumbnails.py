@@ -58,7 +58,8 @@ class Thumbnails(QObject):
         # Empty from the end on: a thumbnail that is told then must not touch what Qt has deleted.
         alive: list[Any] = [self.ready]
         desk = self._desk = _Desk(SlidesAtHand(session), partial(call_on_gui, _emit, alive))
-        self.destroyed.connect(lambda *_: (alive.clear(), desk.close()))
+        self.destroyed.connect(lambda *_: alive.clear())
+        self.destroyed.connect(lambda *_: desk.close())
 
     def get(
         self, slide: str, rect: Rect, size_px: int, context: float = 0.0, *, ask: bool = True
