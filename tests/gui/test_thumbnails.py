@@ -8,9 +8,9 @@ from qtpy.QtCore import QObject
 from tests.slides import picture, write_svs
 
 from napari_virchow._napari import thumbnails as module
-from napari_virchow._napari.thumbnails import Thumbnail, Thumbnails
+from napari_virchow._napari.thumbnails import Thumbnail, Thumbnails, TileAt
 from napari_virchow.session import Session
-from napari_virchow.tiles import Rect
+from napari_virchow.tiles import Rect, Tile
 
 PIXELS = picture(1100, 1300)
 RECT = Rect(300, 200, 100, 100)
@@ -54,6 +54,13 @@ def test_a_thumbnail_is_told_once_it_is_there(thumbnails, identity, until):
     image = thumbnails.get(identity, RECT, 100)
     np.testing.assert_array_equal(pixels_of(image), PIXELS[200:300, 300:400])
     assert thumbnails.reason(identity, RECT, 100) is None
+
+
+def test_a_tile_is_found_by_its_place_in_a_grid(thumbnails, identity, until):
+    at = TileAt(Tile(1, 2), 0.5)
+    until(lambda: thumbnails.get(identity, at, 224) is not None)
+    shown = pixels_of(thumbnails.get(identity, at, 224))
+    np.testing.assert_array_equal(shown, PIXELS[224:448, 448:672])
 
 
 def test_context_shows_more_with_a_frame_around_the_tile(thumbnails, identity, until):

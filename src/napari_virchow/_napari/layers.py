@@ -99,7 +99,7 @@ def slide_layers(slide: Slide, name: str | None = None) -> list[LayerData]:
     return [(overview, below, "image"), (levels, above, "image")]
 
 
-def show_only(viewer: Any, identity: str, *, tiles: bool) -> None:
+def show_only(viewer: Any, identity: str, *, tiles: bool | None) -> None:
     """Show the layers of one slide and hide those of other slides, which lie in the same place.
 
     Parameters
@@ -108,8 +108,8 @@ def show_only(viewer: Any, identity: str, *, tiles: bool) -> None:
         Layers that belong to no slide are left as they are.
     identity : str
         Of the slide to show.
-    tiles : bool
-        Whether to show its tiles too.
+    tiles : bool or None
+        Whether to show what is drawn on its tiles too; None leaves that as it is.
     """
     for layer in viewer.layers:
         slide = layer.metadata.get("slide")
@@ -117,7 +117,7 @@ def show_only(viewer: Any, identity: str, *, tiles: bool) -> None:
         if owner is not None:
             layer.visible = owner == identity
         elif (owner := layer.metadata.get("tiles_of")) is not None:
-            layer.visible = owner == identity and tiles
+            layer.visible = owner == identity and (layer.visible if tiles is None else tiles)
 
 
 def over(layer: Layer, step: tuple[float, float]) -> dict[str, Any]:

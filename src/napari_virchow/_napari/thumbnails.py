@@ -16,7 +16,7 @@ from napari_virchow._napari.link import call_on_gui
 from napari_virchow.pictures import SlidesAtHand, read_picture
 from napari_virchow.session import Session
 from napari_virchow.slide.chunks import Pixels
-from napari_virchow.tiles import Rect
+from napari_virchow.tiles import Rect, Tile
 
 _log = logging.getLogger(__name__)
 CACHE_BYTES = 96 << 20
@@ -25,12 +25,19 @@ _THREADS = 2
 _FRAME = "#ffd400"
 
 
+class TileAt(NamedTuple):
+    """A tile of the grid of `mpp`, where the slide's size is not at hand."""
+
+    tile: Tile
+    mpp: float
+
+
 class Thumbnail(NamedTuple):
-    """Which thumbnail: slide identity, place in level-0 pixels, longer side in pixels, and how
-    much of its surroundings is shown on each side, as a part of the tile's own side."""
+    """Which thumbnail: slide identity, place in level-0 pixels (or tile), longer side in pixels,
+    and how much of its surroundings is shown on each side, as a part of the tile's own side."""
 
     slide: str
-    rect: Rect
+    rect: Rect | TileAt
     size_px: int
     context: float = 0.0
 
@@ -58,7 +65,13 @@ class Thumbnails(QObject):
         self.destroyed.connect(lambda *_: desk.close())
 
     def get(
-        self, slide: str, rect: Rect, size_px: int, context: float = 0.0, *, ask: bool = True
+        self,
+        slide: str,
+        rect: Rect | TileAt,
+        size_px: int,
+        context: float = 0.0,
+        *,
+        ask: bool = True,
     ) -> QImage | None:
         """Return a thumbnail, or None and have it read: `ready` tells when it can be had.
 
@@ -66,8 +79,8 @@ class Thumbnails(QObject):
         ----------
         slide : str
             Identity.
-        rect : Rect
-            The tile, in level-0 pixels.
+        rect : Rect or TileAt
+            The tile, in level-0 pixels or by its place in a grid.
         size_px : int
             Longer side of the picture.
         context : float
@@ -77,7 +90,9 @@ class Thumbnails(QObject):
         """
         return self._desk.get(Thumbnail(slide, rect, size_px, context), ask=ask)
 
-    def reason(self, slide: str, rect: Rect, size_px: int, context: float = 0.0) -> str | None:
+    def reason(
+        self, slide: str, rect: Rect | TileAt, size_px: int, context: float = 0.0
+    ) -> str | None:
         """Return why a thumbnail cannot be had, or None."""
         return self._desk.reasons.get(Thumbnail(slide, rect, size_px, context))
 
@@ -211,8 +226,11 @@ class _Desk:
 
 
 def _picture(slides: SlidesAtHand, key: Thumbnail) -> QImage:
-    around = key.rect.grow(key.context * key.rect.width, key.context * key.rect.height)
-    image = to_qimage(read_picture(slides.get(key.slide), around, key.size_px))
+    slide, rect = slides.get(key.slide), key.rect
+    if isinstance(rect, TileAt):
+        rect = slide.grid(rect.mpp).rect(rect.tile)
+    around = rect.grow(key.context * rect.width, key.context * rect.height)
+    image = to_qimage(read_picture(slide, around, key.size_px))
     if key.context > 0:
         part = 1 / (1 + 2 * key.context)
         wide, high = image.width() * part, image.height() * part
