@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+from tests.fakes import FakeSlide
+from tests.qupath_stub import TOKEN, QuPathStub, compile_stub
 
 from napari_virchow.labels.edits import LabelClass
 from napari_virchow.qupath.cargo import TilesToPush
@@ -25,8 +27,6 @@ from napari_virchow.qupath.export import SlideTiles
 from napari_virchow.qupath.live import LiveLink
 from napari_virchow.qupath.uris import uri_of_path
 from napari_virchow.session import Session
-from tests.fakes import FakeSlide
-from tests.qupath_stub import TOKEN, QuPathStub, compile_stub
 
 CLASSES = (LabelClass(1, "Tumor", "#c80000"), LabelClass(2, "Stroma", "#96c896"))
 
