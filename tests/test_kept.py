@@ -147,7 +147,7 @@ def test_an_untouched_object_is_the_same_to_the_letter_after_years_on_disk(tmp_p
 
 
 def test_what_was_drawn_here_is_found_again(tmp_path):
-    piece = drawn_piece("polygon", shapely.get_coordinates(shapely.box(1, 2, 33, 44))[:-1])
+    piece = drawn_piece("ring", shapely.get_coordinates(shapely.box(1, 2, 33, 44))[:-1])
     drawn = new_annotation(piece, PathClass.of("Stroma"))
     with KeptObjects(tmp_path / "kept.sqlite") as kept:
         kept.add([drawn], "draw")

@@ -36,6 +36,11 @@ class Latest:
         with self._changed:
             return self._running or self._job is not None
 
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed, or about to be: what runs should come to an end."""
+        return self._closed
+
     def put(self, job: Callable[[], None], *, delay: float = 0.0, push_back: bool = False) -> None:
         """Ask for a job, in `delay` seconds at the latest, or when all is quiet for so long.
 

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from napari_virchow.classification.attach import HasClassification
 from napari_virchow.engine import Engine
 from napari_virchow.mapping.attach import HasMapping
 from napari_virchow.memory import recall_slide, remember_slide
 from napari_virchow.paths import store_dir
+from napari_virchow.qupath.attach import HasObjects
 from napari_virchow.schedule import snap_mpp
+from napari_virchow.search.attach import HasSimilarity
 from napari_virchow.shelf import StoredInfo, delete_stored, list_stored, load_stored
 from napari_virchow.states import EngineState, GridStates, Progress, TileUpdate
 from napari_virchow.tiles import Rect, Tile, TileGrid
@@ -40,7 +41,7 @@ class _View(NamedTuple):
     all_tiles: bool
 
 
-class Session(HasMapping, HasClassification):
+class Session(HasMapping, HasObjects, HasSimilarity):
     """Slides, one encoder, and an engine that embeds what is looked at.
 
     Every method may be called from any thread. Signals are facts; they are emitted from worker
@@ -50,7 +51,7 @@ class Session(HasMapping, HasClassification):
     Parameters
     ----------
     store : Path or None
-        Folder for embeddings and for what is remembered of slides; `paths.store_dir()` if None.
+        Folder for all that is kept on disk; `paths.store_dir()` if None.
     device : str
         Where encoders run unless `load_encoder` is told otherwise: "auto", "cpu", "cuda", "mps".
     """
@@ -337,7 +338,7 @@ class Session(HasMapping, HasClassification):
         """Stop, join all threads and close the slides. Safe to call twice."""
         self._engine.close()
         self._close_mapping()
-        self._close_classification()
+        self._close_attached()
         with self._lock:
             slides, self._slides, self._view = list(self._slides.values()), {}, None
         for slide in slides:
@@ -383,10 +384,9 @@ class Session(HasMapping, HasClassification):
             return np.ones(grid.shape, np.bool_)
         from napari_virchow.tissue import tissue_mask
 
-        mask = self._masks.get(slide.identity)
-        if mask is None:
-            mask = self._masks[slide.identity] = tissue_mask(slide)
-        return mask.tiles(grid)
+        if slide.identity not in self._masks:
+            self._masks[slide.identity] = tissue_mask(slide)
+        return self._masks[slide.identity].tiles(grid)
 
     def _remember(self, slide: Slide, mpp: float | tuple[float, float] | None) -> None:
         """Note the slide's name and path, and a pixel size the user gave, for next time."""

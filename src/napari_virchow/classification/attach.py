@@ -159,7 +159,8 @@ class HasClassification:
         made = _loaded(classifier)
         return Rollout(cast("Session", self), made, None).predict(slide, made.card.mpp)
 
-    def _close_classification(self) -> None:
+    def _close_attached(self) -> None:
+        """Close what was made; other parts of a session that follow it do theirs first."""
         with self._making:
             classification, self._classification = self._classification, None
             labels, self._labels = self._labels, None

@@ -1,7 +1,7 @@
 """Objects as pieces that can be drawn and edited one by one, and back without loss.
 
-A drawing program knows plain polygons, ellipses, lines and points. A polygon with holes goes to it
-as one line that walks along every ring and between them on bridges, each used twice.
+A drawing program knows lines, ellipses and points. Each ring of a polygon, holes too, is drawn as a
+line of its own that ends where it began.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from shapely.geometry.base import BaseGeometry
 from napari_virchow.qupath.classes import PathClass
 from napari_virchow.qupath.objects import PathObject
 
-Kind = Literal["polygon", "rectangle", "ellipse", "path", "point"]
+Kind = Literal["ring", "ellipse", "line", "point"]
 Points = NDArray[np.float64]
 UNCLASSIFIED = "#ff0000"  # what QuPath draws annotations without a class in
+_NEEDED = {"ring": 3, "ellipse": 3, "line": 2, "point": 1}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,109 +32,114 @@ class Piece:
     Parameters
     ----------
     kind : str
-        "polygon", "rectangle", "ellipse" (by the corners of its box), "path" or "point".
+        "ring", "ellipse" (by the corners of its box), "line" or "point".
     points : ndarray of shape (n, 2)
-        x, y in level-0 pixels, each once; of a polygon ring by ring, the outer one first.
-    rings : tuple of int
-        How many of the points each ring has.
+        x, y in level-0 pixels; those of a ring each once.
+    part : int
+        Which of the parts of the object it belongs to.
+    ring : int
+        Which ring of the part it is: 0 goes around it, the others around its holes.
     """
 
     kind: Kind
     points: Points
-    rings: tuple[int, ...]
-
-    @property
-    def walk(self) -> NDArray[np.intp]:
-        """The order in which the points are drawn, (m,): those at a bridge come several times."""
-        starts = np.concatenate([[0], np.cumsum(self.rings)]).astype(int)
-        order = list(range(self.rings[0]))
-        for start, length in zip(starts[1:-1], self.rings[1:], strict=True):
-            order += [0, *range(start, start + length), start]
-        return np.array(order, np.intp)
+    part: int = 0
+    ring: int = 0
 
     @property
     def vertices(self) -> Points:
-        """What to draw, (m, 2); closed by going back to the first, but for a path."""
-        return self.points[self.walk]
+        """What to draw, (m, 2): a ring comes back to its first point."""
+        return (
+            np.concatenate([self.points, self.points[:1]]) if self.kind == "ring" else self.points
+        )
 
 
 def pieces_of(one: PathObject) -> list[Piece]:
     """Return what an object looks like, piece by piece; `with_pieces` takes them back."""
     if one.is_ellipse and not one.geometry.is_empty:
-        return [Piece("ellipse", _box(one.geometry), (4,))]
-    return [_piece(part) for part in _leaves(one.geometry)]
+        return [Piece("ellipse", _box(one.geometry))]
+    pieces = []
+    for part, shape in enumerate(_leaves(one.geometry)):
+        if shape.geom_type == "Polygon":
+            rings = [shapely.get_coordinates(ring)[:-1] for ring in shapely.get_rings(shape)]
+            pieces += [Piece("ring", points, part, ring) for ring, points in enumerate(rings)]
+        else:
+            kind: Kind = "point" if shape.geom_type == "Point" else "line"
+            pieces.append(Piece(kind, shapely.get_coordinates(shape), part))
+    return pieces
 
 
 def with_pieces(one: PathObject, pieces: Sequence[Piece]) -> PathObject | None:
     """Return an object that looks like these pieces; None where nothing is left of it.
 
-    Class, name, measurements and all else stay as they are.
+    Class, name, measurements and all else stay as they are. A hole goes with the ring around it.
     """
-    if not pieces:
-        return None
     if len(pieces) == 1 and pieces[0].kind == "ellipse":
         return _with_ellipse(one, pieces[0])
-    shapes = [_shape(piece) for piece in pieces]
-    several = one.geometry.geom_type.startswith("Multi") and not one.is_ellipse
-    points = all(shape.geom_type == "Point" for shape in shapes)
-    if len(shapes) == 1 and not (several and points):
-        return replace(one, geometry=shapes[0], is_ellipse=False)
+    shapes = []
+    for part in sorted({piece.part for piece in pieces}):
+        mine = sorted((p for p in pieces if p.part == part), key=lambda piece: piece.ring)
+        if mine[0].ring == 0:
+            shapes.append(_shape(mine))
+    if not shapes:
+        return None
     kinds = {shape.geom_type for shape in shapes}
+    whole: BaseGeometry
     if len(kinds) > 1:
-        whole: BaseGeometry = shapely.GeometryCollection(shapes)
-    elif kinds == {"Polygon"}:
-        whole = shapely.MultiPolygon(shapes)
-    elif kinds == {"Point"}:
+        whole = shapely.GeometryCollection(shapes)
+    elif kinds == {"Point"} and (len(shapes) > 1 or one.geometry.geom_type == "MultiPoint"):
         whole = shapely.MultiPoint(shapes)
+    elif len(shapes) == 1:
+        whole = shapes[0]
     else:
-        whole = shapely.MultiLineString(shapes)
+        polygons = kinds == {"Polygon"}
+        whole = shapely.MultiPolygon(shapes) if polygons else shapely.MultiLineString(shapes)
     return replace(one, geometry=whole, is_ellipse=False)
 
 
-def edited_piece(piece: Piece, vertices: NDArray[np.floating[Any]], kind: Kind) -> Piece | None:
+def edited_piece(piece: Piece, vertices: NDArray[np.floating[Any]]) -> Piece | None:
     """Return a piece after its drawing was edited; the points that nobody moved stay exact.
 
     Parameters
     ----------
     piece : Piece
         As it was drawn.
-    vertices : ndarray of shape (k, 2)
+    vertices : ndarray of shape (m, 2)
         As they are drawn now, perhaps as 32-bit floats.
-    kind : str
-        What it is drawn as now.
 
     Returns
     -------
     Piece or None
-        None where too little is left to draw. A point of a bridge that was moved moves all of it;
-        a point put onto a bridge is left out; a hole of under three points is closed.
+        None where too little is left to draw. Where the first or the last point of a ring was
+        moved or taken out, both were: they are one.
     """
     new = np.asarray(vertices, np.float64)
     old = piece.vertices.astype(np.asarray(vertices).dtype).astype(np.float64)
-    walk = piece.walk
+    n = len(piece.points)
     if len(new) == len(old):
         points = piece.points.copy()
-        moved = (new != old).any(axis=1)
-        points[walk[moved]] = new[moved]
-        return Piece(kind, points, piece.rings)
-    if len(new) == len(old) + 1:
-        at = _first_difference(new, old)
-        if (new[at + 1 :] == old[at:]).all():
-            return _inserted(piece, at, new[at], kind)
-    if len(new) == len(old) - 1:
-        at = _first_difference(new, old)
-        if (new[at:] == old[at + 1 :]).all():
-            return _without(piece, int(walk[at]), kind)
-    return drawn_piece(kind, new)
+        moved = np.flatnonzero((new != old).any(axis=1))
+        points[moved % n] = new[moved]
+        return replace(piece, points=points)
+    at = _first_difference(new, old)
+    if len(new) == len(old) + 1 and (new[at + 1 :] == old[at:]).all():
+        # In front of the first point of a ring is behind the last.
+        place = n if piece.kind == "ring" and at == 0 else min(at, n)
+        return replace(piece, points=np.insert(piece.points, place, new[at], axis=0))
+    if len(new) == len(old) - 1 and (new[at:] == old[at + 1 :]).all():
+        points = np.delete(piece.points, at % n, axis=0)
+        return replace(piece, points=points) if len(points) >= _NEEDED[piece.kind] else None
+    found = drawn_piece(piece.kind, new)
+    return None if found is None else replace(piece, points=found.points)
 
 
 def drawn_piece(kind: Kind, vertices: NDArray[np.floating[Any]]) -> Piece | None:
     """Return the piece of something newly drawn, or None where it is too little to be anything."""
     points = np.asarray(vertices, np.float64)
-    needed = {"point": 1, "path": 2}.get(kind, 3)
-    if len(np.unique(points, axis=0)) < needed or not np.isfinite(points).all():
-        return None
-    return Piece(kind, points, (len(points),))
+    if kind == "ring" and len(points) > 1 and (points[0] == points[-1]).all():
+        points = points[:-1]
+    enough = len(np.unique(points, axis=0)) >= _NEEDED[kind] and np.isfinite(points).all()
+    return Piece(kind, points) if enough else None
 
 
 def new_annotation(piece: Piece, path_class: PathClass | None = None) -> PathObject | None:
@@ -155,29 +161,15 @@ def _leaves(shape: BaseGeometry) -> list[BaseGeometry]:
     return [] if shape.is_empty else [shape]
 
 
-def _piece(shape: BaseGeometry) -> Piece:
-    if shape.geom_type != "Polygon":
-        kind: Kind = "point" if shape.geom_type == "Point" else "path"
-        points = shapely.get_coordinates(shape)
-        return Piece(kind, points, (len(points),))
-    rings = [shapely.get_coordinates(ring)[:-1] for ring in shapely.get_rings(shape)]
-    lengths = tuple(len(ring) for ring in rings)
-    points = np.concatenate(rings)
-    upright = lengths == (4,) and len(np.unique(points, axis=0)) == 4
-    if upright and all(len(np.unique(points[:, axis])) == 2 for axis in (0, 1)):
-        return Piece("rectangle", points, lengths)
-    return Piece("polygon", points, lengths)
-
-
-def _shape(piece: Piece) -> BaseGeometry:
-    if piece.kind == "point":
-        return shapely.Point(piece.points[0])
-    if piece.kind == "path":
-        return shapely.LineString(piece.points)
-    if piece.kind == "ellipse":
-        return _ellipse(piece.points)
-    rings = np.split(piece.points, np.cumsum(piece.rings)[:-1])
-    return shapely.Polygon(rings[0], rings[1:])
+def _shape(rings: Sequence[Piece]) -> BaseGeometry:
+    first = rings[0]
+    if first.kind == "point":
+        return shapely.Point(first.points[0])
+    if first.kind == "line":
+        return shapely.LineString(first.points)
+    if first.kind == "ellipse":
+        return _ellipse(first.points)
+    return shapely.Polygon(first.points, [piece.points for piece in rings[1:]])
 
 
 def _with_ellipse(one: PathObject, piece: Piece) -> PathObject:
@@ -207,34 +199,3 @@ def _first_difference(one: Points, other: Points) -> int:
     n = min(len(one), len(other))
     different = (one[:n] != other[:n]).any(axis=1)
     return int(different.argmax()) if different.any() else n
-
-
-def _ring_of(piece: Piece, point: int) -> int:
-    return int(np.searchsorted(np.cumsum(piece.rings), point, side="right"))
-
-
-def _inserted(piece: Piece, at: int, point: Points, kind: Kind) -> Piece:
-    """Return a piece with one more point, drawn between the ones before and after place `at`."""
-    walk = piece.walk
-    if kind == "path":
-        return Piece(kind, np.insert(piece.points, at, point, axis=0), (len(piece.points) + 1,))
-    before, after = int(walk[at - 1]), int(walk[at % len(walk)])
-    ring = _ring_of(piece, before)
-    if ring != _ring_of(piece, after):
-        return piece
-    rings = tuple(n + (number == ring) for number, n in enumerate(piece.rings))
-    return Piece(kind, np.insert(piece.points, before + 1, point, axis=0), rings)
-
-
-def _without(piece: Piece, point: int, kind: Kind) -> Piece | None:
-    ring = _ring_of(piece, point)
-    needed = 2 if kind == "path" else 3
-    if piece.rings[ring] > needed:
-        rings = tuple(n - (number == ring) for number, n in enumerate(piece.rings))
-        return Piece(kind, np.delete(piece.points, point, axis=0), rings)
-    if ring == 0:
-        return None
-    start = sum(piece.rings[:ring])
-    gone = range(start, start + piece.rings[ring])
-    rings = piece.rings[:ring] + piece.rings[ring + 1 :]
-    return Piece(kind, np.delete(piece.points, gone, axis=0), rings)

@@ -20,6 +20,7 @@ from napari_virchow.slide import Slide
 from napari_virchow.tiles import Rect
 
 BLOCK_KEY = "napari_virchow"
+_AT_ONCE = 2000  # geometries moved in one step, in which no other thread gets its turn
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
@@ -242,8 +243,13 @@ def moved_geometries(
     shapes: Sequence[BaseGeometry | None], matrix: Sequence[float]
 ) -> NDArray[np.object_]:
     """Return shapely geometries after an affine transform of their coordinates."""
-    array = np.array(shapes, dtype=object)
-    result: NDArray[np.object_] = shapely.transform(array, lambda points: _moved(points, matrix))
+    result = np.empty(len(shapes), dtype=object)
+    for start in range(0, len(shapes), _AT_ONCE):
+        some = np.array(shapes[start : start + _AT_ONCE], dtype=object)
+        moved = some
+        if tuple(matrix) != _IDENTITY:
+            moved = shapely.transform(some, lambda points: _moved(points, matrix))
+        result[start : start + _AT_ONCE] = moved
     return result
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import shapely
 
+from napari_virchow.qupath import steps
 from napari_virchow.qupath.features import to_feature
 from napari_virchow.qupath.frame import BLOCK_KEY, Frame
 from napari_virchow.qupath.objects import PathObject, flatten
@@ -177,7 +178,7 @@ def encode_objects(
     placed = list(objects) if frame is None else to_qupath(objects, frame)
     with _collector_paused():
         repairs = Repairs()
-        features = list(_safe(placed, repairs, strict=strict))
+        features = list(safe_objects(placed, repairs, strict=strict))
         data = encode_features(features, foreign=foreign, pretty=pretty, repairs=repairs)
     counts = dict(repairs.counts)
     report = WriteReport(len(features), repairs.repaired, counts, tuple(repairs.dropped))
@@ -193,11 +194,13 @@ def encode_features(
 ) -> bytes:
     """Return features as the UTF-8 text of a FeatureCollection, without nulls."""
     members = {k: v for k, v in (foreign or {}).items() if k not in ("type", "features")}
-    collection = {"type": "FeatureCollection", **members, "features": features}
-    data = _dumps(collection, pretty=pretty)
-    if b"null" in data:  # in a text perhaps, but perhaps not
-        data = _dumps(without_nulls(collection, repairs or Repairs()), pretty=pretty)
-    return data
+    repairs = repairs or Repairs()
+    collection = {"type": "FeatureCollection", **members, "features": []}
+    if pretty:
+        return _safe_dumps(collection | {"features": features}, repairs, pretty=True)
+    head = _safe_dumps(collection, repairs)[: -len("]}")]
+    parts = steps.dumped(features, lambda some: _safe_dumps(some, repairs))
+    return b"".join((head, b",".join(parts), b"]}"))
 
 
 def repair_file(path: Path | str, out: Path | str) -> tuple[ReadResult, WriteReport]:
@@ -243,10 +246,16 @@ def write_bytes(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def _safe(objects: list[PathObject], repairs: Repairs, *, strict: bool) -> Iterator[dict[str, Any]]:
+def safe_objects(
+    objects: Sequence[PathObject], repairs: Repairs, *, start: int = 0, strict: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Yield the features of objects in QuPath's pixels, as every QuPath reads them.
+
+    `start` is the number of the first, for the report; see `safety.safe_features` for the rest.
+    """
     shapes = np.array([one.geometry for one in objects], dtype=object)
     valid = shapely.is_valid(shapes).tolist()
-    for index, (one, is_valid) in enumerate(zip(objects, valid, strict=True)):
+    for index, (one, is_valid) in enumerate(zip(objects, valid, strict=True), start):
         made = repairs.counts["id made"]
         feature = to_feature(one, repairs)
         fresh = repairs.counts["id made"] > made
@@ -283,7 +292,7 @@ def _parsed(data: bytes, name: str) -> ReadResult:
     with _collector_paused():
         try:
             # Not orjson: slower at reading this, and it refuses the bare NaN of QuPath 0.4.
-            document = json.loads(data.decode("utf-8-sig"))
+            document = steps.loads(data.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             raise GeoJsonError(f"{name} is not text in UTF-8, so no GeoJSON of QuPath.") from error
         except (ValueError, RecursionError) as error:
@@ -328,6 +337,13 @@ def _joined(results: Sequence[ReadResult]) -> ReadResult:
         foreign = dict(one.foreign) | foreign
         start += len(one.objects) + len({p.index for p in one.problems})
     return ReadResult(tuple(objects), tuple(problems), tuple(notes), foreign)
+
+
+def _safe_dumps(document: Any, repairs: Repairs, *, pretty: bool = False) -> bytes:
+    data = _dumps(document, pretty=pretty)
+    if b"null" in data:  # in a text perhaps, but perhaps not
+        data = _dumps(without_nulls(document, repairs), pretty=pretty)
+    return data
 
 
 def _dumps(document: Any, *, pretty: bool) -> bytes:

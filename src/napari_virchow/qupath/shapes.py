@@ -15,6 +15,7 @@ GRID = 0.01  # px; QuPath 0.6 and later put coordinates on it
 KINDS = ("Point", "MultiPoint", "LineString", "Polygon", "MultiPolygon")
 _READ = (*KINDS, "MultiLineString", "GeometryCollection")
 Json = dict[str, Any]
+_AT_ONCE = 2000  # polygons made in one step, in which no other thread gets its turn
 
 
 class GeometryError(ValueError):
@@ -28,8 +29,10 @@ def parse_many(geometries: Sequence[Any]) -> list[BaseGeometry | GeometryError]:
     """
     found: list[BaseGeometry | GeometryError | None] = [None] * len(geometries)
     plain = [n for n, one in enumerate(geometries) if _is_plain(one)]
-    for number, shape in zip(plain, _plain([geometries[n] for n in plain]), strict=True):
-        found[number] = shape
+    for start in range(0, len(plain), _AT_ONCE):
+        some = plain[start : start + _AT_ONCE]
+        for number, shape in zip(some, _plain([geometries[n] for n in some]), strict=True):
+            found[number] = shape
     return [
         _parsed(one) if shape is None else shape
         for one, shape in zip(geometries, found, strict=True)
@@ -139,6 +142,13 @@ def to_json(shape: BaseGeometry) -> Json:
     if kind == "MultiPolygon":
         return {"type": kind, "coordinates": [_rings(p) for p in shapely.get_parts(shape)]}
     raise GeometryError(f"QuPath does not read every {kind}")
+
+
+def bounds_of(shapes: Sequence[BaseGeometry]) -> NDArray[np.float64]:
+    """Return left, top, right, bottom of each shape, (n, 4)."""
+    starts = range(0, len(shapes), _AT_ONCE)
+    parts = [shapely.bounds(list(shapes[n : n + _AT_ONCE])) for n in starts]
+    return np.concatenate([np.empty((0, 4)), *parts])
 
 
 def rounded(points: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

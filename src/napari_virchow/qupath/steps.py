@@ -1,0 +1,96 @@
+"""JSON in many small steps, so that other threads get their turn: a window's above all.
+
+Python's own reader and orjson hold the interpreter's lock from beginning to end, which for a file
+of 100,000 tiles is seconds in which a window does not move.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_DECODER = json.JSONDecoder()
+_AT_ONCE = 2000  # features written in one step: a few milliseconds
+
+
+class _Odd(Exception):  # noqa: N818  # never leaves this module
+    """The text is not as expected here; `json.loads` is to say what is wrong with it."""
+
+
+def loads(text: str) -> Any:
+    """Return what `json.loads` does; a list at the top, or right under it, entry by entry.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON.
+    RecursionError
+        If it is nested too deeply.
+    """
+    try:
+        value, at = _value(text, _skip(text, 0), depth=0)
+        if at == len(text):
+            return value
+    except (_Odd, IndexError, ValueError):
+        pass
+    return json.loads(text)
+
+
+def dumped(features: Sequence[Any], dump: Any) -> Iterable[bytes]:
+    """Yield a list's entries as JSON, some thousands at a time, without the brackets."""
+    for start in range(0, len(features), _AT_ONCE):
+        yield dump(features[start : start + _AT_ONCE])[1:-1]
+
+
+def _skip(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return at if found is None else found.end()
+
+
+def _value(text: str, at: int, *, depth: int) -> tuple[Any, int]:
+    """Return the value that begins at a place, and where the next thing begins."""
+    if text[at] == "[" and depth < 2:
+        return _entries(text, at)
+    if text[at] == "{" and depth == 0:
+        return _members(text, at)
+    value, end = _DECODER.raw_decode(text, at)
+    return value, _skip(text, end)
+
+
+def _entries(text: str, at: int) -> tuple[list[Any], int]:
+    found: list[Any] = []
+    at = _skip(text, at + 1)
+    if text[at] == "]":
+        return found, _skip(text, at + 1)
+    while True:
+        value, end = _DECODER.raw_decode(text, at)
+        found.append(value)
+        at = _skip(text, end)
+        if text[at] == "]":
+            return found, _skip(text, at + 1)
+        if text[at] != ",":
+            raise _Odd
+        at = _skip(text, at + 1)
+
+
+def _members(text: str, at: int) -> tuple[dict[str, Any], int]:
+    found: dict[str, Any] = {}
+    at = _skip(text, at + 1)
+    if text[at] == "}":
+        return found, _skip(text, at + 1)
+    while True:
+        if text[at] != '"':
+            raise _Odd
+        key, end = _DECODER.raw_decode(text, at)
+        at = _skip(text, end)
+        if text[at] != ":":
+            raise _Odd
+        found[key], at = _value(text, _skip(text, at + 1), depth=1)
+        if text[at] == "}":
+            return found, _skip(text, at + 1)
+        if text[at] != ",":
+            raise _Odd
+        at = _skip(text, at + 1)
