@@ -40,7 +40,7 @@ def search(viewer, open_slide, slide_file, until):
 def canvas_point(viewer, dock, tile):
     rect = dock.grid.rect(tile)
     x, y = rect.center
-    y, x = dock._layer.data_to_world((y - 0.5, x - 0.5))[-2:]
+    y, x = dock.layer.data_to_world((y - 0.5, x - 0.5))[-2:]
     height, width = viewer.canvas.size
     camera = viewer.scene.camera
     center_y, center_x = camera.center[-2:]
@@ -80,7 +80,7 @@ def asked(dock):
 
 
 def centre_of(viewer, dock):
-    y, x = dock._layer.world_to_data(viewer.scene.camera.center)[-2:] + 0.5
+    y, x = dock.layer.world_to_data(viewer.scene.camera.center)[-2:] + 0.5
     return float(x), float(y)
 
 
@@ -100,7 +100,7 @@ def test_a_shift_click_fills_the_gallery_and_a_click_there_jumps(viewer, search,
     squares = dock.results.layers.layers["hits"]
     step = dock.grid.step[0]
     np.testing.assert_allclose(squares.data[0], (np.array(hits[0].tile) + 0.5) * step - 0.5)
-    np.testing.assert_allclose(squares.scale, dock._layer.scale)
+    np.testing.assert_allclose(squares.scale, dock.layer.scale)
     until(lambda: dock.page.gallery.visualRect(dock.page.gallery.tiles.index(2)).isValid())
     click_hit(dock.page.gallery, 2)
     np.testing.assert_allclose(centre_of(viewer, dock), hits[2].rect.center, atol=0.5)
