@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
@@ -15,26 +14,6 @@ from napari_virchow.tiles import Tile
 LEFT = Qt.MouseButton.LeftButton
 NONE, SHIFT = Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier
 CONTROL = Qt.KeyboardModifier.ControlModifier
-
-
-@pytest.fixture
-def search(viewer, open_slide, slide_file, until):
-    """Open the slide and the dock, embed all tiles; returns the dock once it can be used."""
-
-    def show(*, path=slide_file, whole=True):
-        if not any("slide" in layer.metadata for layer in viewer.layers):
-            open_slide(path)
-        _, dock = viewer.window.add_plugin_dock_widget("napari-virchow", "Similarity search")
-        until(lambda: dock.grid is not None and dock.session.encoder is not None, 60_000)
-        until(lambda: dock.labels is not None)
-        if whole:
-            dock.session.embed_slide(dock._slide, mpp=dock.mpp, all_tiles=True)
-            until(lambda: dock.session.wait(0.01), 60_000)
-        viewer.reset_view()
-        QTest.qWait(50)
-        return dock
-
-    return show
 
 
 def canvas_point(viewer, dock, tile):

@@ -98,6 +98,7 @@ class SavedDialog(QDialog):
         column.addLayout(form)
         last = QHBoxLayout()
         last.addWidget(self.alert, 1)
+        last.addStretch()
         last.addWidget(self.save)
         column.addLayout(last)
         self.list.currentItemChanged.connect(self._on_chosen)
