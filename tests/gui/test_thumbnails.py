@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from qtpy.QtCore import QObject
@@ -97,3 +99,16 @@ def test_the_end_joins_the_threads(qtbot, session, identity, until):
     made.close()
     assert not any(thread.is_alive() for thread in threads)
     assert made.get(identity, Rect(0, 0, 7, 7), 50) is None
+
+
+def test_what_is_told_after_the_end_reaches_nobody(session, identity, qtbot):
+    parent = QObject()
+    made = Thumbnails(session, parent)
+    tell, heard = made._desk._tell, []
+    made.ready.connect(heard.append)
+    teller = threading.Thread(target=tell, args=(Thumbnail(identity, RECT, 50),))
+    teller.start()  # queued for this thread
+    teller.join()
+    del parent  # and with it the C++ object behind `made`
+    qtbot.wait(20)
+    assert heard == []

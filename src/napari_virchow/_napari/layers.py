@@ -109,7 +109,8 @@ def show_only(viewer: Any, identity: str, *, tiles: bool | None) -> None:
     identity : str
         Of the slide to show.
     tiles : bool or None
-        Whether to show what is drawn on its tiles too; None leaves that as it is.
+        Whether to show the states of its tiles too; None leaves that as it is. What docks have
+        drawn on it beside that is shown if it is wanted (its metadata "wanted").
     """
     for layer in viewer.layers:
         slide = layer.metadata.get("slide")
@@ -117,7 +118,8 @@ def show_only(viewer: Any, identity: str, *, tiles: bool | None) -> None:
         if owner is not None:
             layer.visible = owner == identity
         elif (owner := layer.metadata.get("tiles_of")) is not None:
-            layer.visible = owner == identity and (layer.visible if tiles is None else tiles)
+            wanted = layer.metadata.get("wanted", layer.visible if tiles is None else tiles)
+            layer.visible = owner == identity and wanted
 
 
 def over(layer: Layer, step: tuple[float, float]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from qtpy.QtCore import QObject, QRectF, Qt, Signal
@@ -61,7 +62,10 @@ class Thumbnails(QObject):
 
     def __init__(self, session: Session, parent: QObject) -> None:
         super().__init__(parent)
-        desk = self._desk = _Desk(SlidesAtHand(session), self._tell)
+        # Empty from the end on: a thumbnail that is told then must not touch what Qt has deleted.
+        alive: list[Any] = [self.ready]
+        desk = self._desk = _Desk(SlidesAtHand(session), partial(call_on_gui, _emit, alive))
+        self.destroyed.connect(lambda *_: alive.clear())
         self.destroyed.connect(lambda *_: desk.close())
 
     def get(
@@ -113,15 +117,10 @@ class Thumbnails(QObject):
         """Stop reading, join the threads and close slides. Safe to call twice."""
         self._desk.close()
 
-    def _tell(self, key: Thumbnail) -> None:
-        call_on_gui(_emit, self.ready, key)
 
-
-def _emit(signal: Signal, key: Thumbnail) -> None:
-    try:
-        signal.emit(key)
-    except RuntimeError:  # the widget is gone meanwhile
-        _log.debug("%s came after the end", key)
+def _emit(alive: list[Any], key: Thumbnail) -> None:
+    for ready in alive:
+        ready.emit(key)
 
 
 class _Desk:
