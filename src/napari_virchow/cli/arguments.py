@@ -137,6 +137,8 @@ def _add_import_arguments(take: argparse.ArgumentParser) -> None:
     take.add_argument("--from", dest="format", metavar="FORMAT", help="default: by its content")
     take.add_argument("--rule", choices=("centre", "half"), default="centre")
     take.add_argument("--objects", choices=("annotation", "tile", "all"), default="annotation")
+    take.add_argument("--min-probability", type=float, default=0.5, metavar="X", help="of WSInfer")
+    take.add_argument("--geojson", type=Path, metavar="FILE", help="write the objects for QuPath")
     take.add_argument("--dry-run", action="store_true", help="only say what would happen")
     theirs = take.add_argument_group("embeddings of another tool, and what its file does not say")
     theirs.add_argument("--encoder", metavar="NAME", help="who made them")
