@@ -115,6 +115,15 @@ class ObjectLayers(QObject):
             if pieces.select(ids) and pieces.layer is not None:
                 self._viewer.layers.selection.active = pieces.layer
 
+    def to_slide(self, position: Sequence[float]) -> tuple[float, float]:
+        """Return a place in the viewer's world as y, x in level-0 pixels."""
+        y, x = self._below.world_to_data(position)[-2:]
+        return float(y) + 0.5, float(x) + 0.5
+
+    def slide_pixels_per_screen_pixel(self) -> float:
+        """Return how many level-0 pixels a pixel on the screen is wide."""
+        return float(1 / (self._viewer.scene.camera.zoom * self._below.scale[-1]))
+
     def remove(self) -> None:
         """Take the layers away; the objects stay on disk."""
         self._links.close()

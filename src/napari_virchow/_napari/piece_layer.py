@@ -228,9 +228,11 @@ class PieceLayer(QObject):
                 continue
             self._rows[n] = uid, after
             drawn = self._as_drawn(after)
-            if piece.kind == "ellipse" or drawn.shape != vertices.shape:
-                self._untidy[uid] = None
-            elif (drawn != vertices).any():
+            if (
+                piece.kind == "ellipse"
+                or drawn.shape != vertices.shape
+                or (drawn != vertices).any()
+            ):
                 self._untidy[uid] = None
         with self.quiet():
             self._take_out(gone)
