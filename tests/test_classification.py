@@ -99,6 +99,26 @@ def test_clicks_become_a_map_and_honest_figures(session, slide_file):
     assert live.summary()["labels"] == {"One": 12, "Two": 12}
 
 
+def test_tiles_passed_over_are_not_queued_again(session, slide_file):
+    slide = session.open_slide(slide_file)
+    live = session.classification
+    live.look_at(slide, MPP)
+    left, right = halves(session, slide)
+    for name, tiles in (("One", left[:3]), ("Two", right[:3])):
+        live.label(slide, MPP, tiles, live.labels.add_class(name).id)
+    assert live.wait(30)
+    first = live.assessment
+    assert all(0 < q.probability <= 1 for q in first.queue)
+    assert first.grids == {slide.identity: slide.grid(MPP)}
+    before = {q.tile for q in first.queue}
+    live.passed |= {(slide.identity, first.grid.name, tile) for tile in before}
+    live.refresh()
+    assert live.wait(30)
+    assert live.assessment is not first
+    assert live.assessment.queue
+    assert before.isdisjoint(q.tile for q in live.assessment.queue)
+
+
 def test_undo_takes_the_map_back(session, slide_file):
     slide = session.open_slide(slide_file)
     live = session.classification

@@ -51,7 +51,7 @@ def mean_colours(tiles: np.ndarray) -> np.ndarray:
 @pytest.fixture
 def tiny(monkeypatch):
     """Put a tiny encoder in the table, and keep its precision at float32."""
-    monkeypatch.setattr(encoders, "SPECS", {**SPECS, "tiny": TINY})
+    monkeypatch.setattr(encoders.trained, "SPECS", {**SPECS, "tiny": TINY})
     monkeypatch.setattr(devices, "choose_precision", lambda _: torch.float32)
     return TINY
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from tests.foreign_files import CORNERS, clam_pair, embed_slide, rows_for, trident_file, write_slide
 from tests.slides import picture, write_svs
 
 from napari_virchow.cli import main
@@ -15,7 +16,6 @@ from napari_virchow.cli.formats import recognise
 from napari_virchow.encoders import EncoderUnavailable, load_encoder
 from napari_virchow.interop import (
     InteropError,
-    SlideEmbeddings,
     TileTable,
     check_embeddings,
     encoder_named,
@@ -29,17 +29,13 @@ from napari_virchow.interop.trident import read_trident, write_trident, write_tr
 from napari_virchow.labels import LabelSet
 from napari_virchow.session import Session
 from napari_virchow.slide import open_slide
-from napari_virchow.store import EmbeddingStore
 from napari_virchow.tiles import Tile
 from napari_virchow.training import stored_of, train
-
-MPP = 0.2527  # a tile of 112 µm is 443.2 pixels
 
 
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory):
-    path = write_svs(tmp_path_factory.mktemp("interop") / "some.svs", picture(1700, 2300), mpp=MPP)
-    with open_slide(path) as slide:
+    with open_slide(write_slide(tmp_path_factory.mktemp("interop"))) as slide:
         yield slide
 
 
@@ -49,56 +45,13 @@ def texture():
 
 
 @pytest.fixture(scope="module")
-def store(slide, texture, tmp_path_factory):
-    """Our own embeddings of every tile but one."""
-    root, grid = tmp_path_factory.mktemp("store"), slide.grid(0.5)
-    tiles = [Tile(r, c) for r in range(4) for c in range(5)][:-1]
-    with EmbeddingStore.open(
-        root,
-        slide=slide.identity,
-        encoder=texture.identity,
-        grid=grid,
-        dim=texture.dim,
-        writable=True,
-    ) as made:
-        made.append(tiles[::-1], texture.encode(slide.read_tiles(grid, tiles[::-1])))
-    return root
+def store(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
 
 
 @pytest.fixture(scope="module")
-def ours(slide, store):
-    stored = stored_of(store, slide.identity, "texture", slide.grid(0.5).name)
-    return SlideEmbeddings.of(slide, stored)
-
-
-def trident_file(path, corners, rows, *, side=448, size=(2300, 1700), **more):
-    """Write a file as TRIDENT does: see its save_h5 and coords_to_h5 in the specification."""
-    facts = {
-        "patch_size": 224,
-        "patch_size_level0": side,
-        "level0_magnification": 40,
-        "target_magnification": 20,
-        "overlap": 0,
-        "name": "some",
-        "savetodir": "/there",
-        "level0_width": size[0],
-        "level0_height": size[1],
-    }
-    with h5py.File(path, "w") as file:
-        if rows is not None:
-            made = file.create_dataset("features", data=rows, maxshape=(None, rows.shape[1]))
-            said = {"name": "some", "savetodir": "/there", "encoder": "uni_v1"}
-            made.attrs.update(said | {k: v for k, v in more.items() if k in said})
-        made = file.create_dataset("coords", data=np.array(corners, np.int64), maxshape=(None, 2))
-        made.attrs.update(facts | {k: v for k, v in more.items() if k in facts})
-    return path
-
-
-def rows_for(n, dim=6):
-    return np.random.default_rng(3).normal(size=(n, dim)).astype(np.float32)
-
-
-CORNERS = [(0, 0), (896, 448), (1792, 896)]
+def ours(slide, store, texture):
+    return embed_slide(store, slide, texture)
 
 
 # ---- TRIDENT
@@ -201,25 +154,6 @@ def test_clams_readers_find_all_they_look_for_in_a_pair_of_ours(ours, tmp_path):
         assert file["coords"].dtype == np.int32 and file["features"].dtype == np.float32
         np.testing.assert_array_equal(file["coords"][:], places)
         assert file["features"].shape == (19, ours.dim)
-
-
-def clam_pair(folder, corners, rows, *, level=0, downsample=1.0, size=224):
-    with h5py.File(folder / "p.h5", "w") as file:
-        made = file.create_dataset("coords", data=np.array(corners))
-        made.attrs.update(
-            {
-                "patch_size": size,
-                "patch_level": level,
-                "downsample": (downsample, downsample),
-                "downsampled_level_dim": (575, 425) if level else (2300, 1700),
-                "level_dim": (575, 425) if level else (2300, 1700),
-                "name": "some",
-                "save_path": "there",
-            }
-        )
-    with h5py.File(folder / "f.h5", "w") as file:
-        file["features"], file["coords"] = rows, np.array(corners, np.int32)
-    return folder / "f.h5", folder / "p.h5"
 
 
 def test_embeddings_of_clam_alone_do_not_say_the_size_of_a_tile(slide, tmp_path):
@@ -418,7 +352,7 @@ def run(capsys):
     return call
 
 
-def test_trident_goes_out_and_comes_back_verified(run, slide, store, tmp_path):
+def test_trident_goes_out_and_comes_back_verified(run, slide, store, ours, tmp_path):
     out, places = tmp_path / "some.h5", tmp_path / "some_patches.h5"
     code, text, _ = run(
         *("export", slide.path, "--to", "trident", "--out", out, "--coords", places),
@@ -441,7 +375,7 @@ def test_trident_goes_out_and_comes_back_verified(run, slide, store, tmp_path):
     assert code == 2 and "no embeddings" in err
 
 
-def test_clam_goes_out_as_a_pair_and_asks_for_what_is_missing(run, slide, store, tmp_path):
+def test_clam_goes_out_as_a_pair_and_asks_for_what_is_missing(run, slide, store, ours, tmp_path):
     code, text, _ = run(
         *("export", slide.path, "--to", "clam", "--out", tmp_path / "some.h5", "--store", store)
     )

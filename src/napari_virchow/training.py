@@ -18,7 +18,7 @@ from napari_virchow.classify.learner import scorer
 from napari_virchow.classify.metrics import CurvePoint, Evaluation, learning_curve
 from napari_virchow.classify.predictions import Predictions
 from napari_virchow.classify.suggest import Suggestion, Suspect, audit_labels, suggest_tiles
-from napari_virchow.encoders.specs import SPECS
+from napari_virchow.encoders import all_specs
 from napari_virchow.labels import LabelSet
 from napari_virchow.labels.agreement import import_csv, read_labels
 from napari_virchow.labels.edits import LabelClass, LabelRow, name_key
@@ -243,7 +243,7 @@ def card_of(identity: str, grid: TileGrid) -> ModelCard:
     """Say which embeddings a classifier is made for: by an encoder's identity, of a grid."""
     encoder, _, pooling = identity.rpartition("-")
     name, _, weights = encoder.rpartition("-")
-    spec = SPECS.get(encoder_name(identity).removesuffix("@random"))
+    spec = all_specs().get(encoder_name(identity).removesuffix("@random"))
     return ModelCard(
         encoder=identity,
         weights_hash=weights,
@@ -257,7 +257,7 @@ def card_of(identity: str, grid: TileGrid) -> ModelCard:
 def encoder_name(identity: str) -> str:
     """Return the name for `load_encoder` of an identity such as ``virchow2-3f2a9c81d0e4-class``.
 
-    An encoder that is not in the table keeps its identity.
+    An encoder that is not known keeps its identity.
     """
-    known = [f"{name}{suffix}" for name in SPECS for suffix in ("", "@random")]
+    known = [f"{name}{suffix}" for name in all_specs() for suffix in ("", "@random")]
     return max((n for n in known if identity.startswith(f"{n}-")), key=len, default=identity)

@@ -116,7 +116,7 @@ def test_clicks_label_tiles_and_paint_the_slide(viewer, classify, until):
     ring = dock.layers.layers["labels"].data[2 * 6 : 3 * 6, 2 * 6 : 3 * 6]
     assert ring[0, 0] == 1
     assert ring[3, 3] == 0
-    until(lambda: dock.judge.stop.text() != "")
+    until(lambda: dock.queue.said.text() != "")
     assert "oo few labels to tell" in dock.judge.figures.text()
 
 
@@ -144,7 +144,7 @@ def test_box_and_lasso_label_what_they_go_around(viewer, classify):
     press(viewer, Qt.Key.Key_X)
     drag(viewer, dock, [Tile(1, 1), Tile(2, 3)])
     assert set(said(dock)) == {Tile(r, c) for r in (1, 2) for c in (1, 2, 3)}
-    dock.undo_label()
+    dock.labelling.undo()
     press(viewer, Qt.Key.Key_O)
     corners = [Tile(1, 1), Tile(1, 5), Tile(4, 5), Tile(4, 1), Tile(1, 1)]
     drag(viewer, dock, corners, at=(0.2, 0.2))
@@ -166,7 +166,7 @@ def test_classes_are_renamed_recoloured_and_merged_in_place(viewer, classify, un
     assert dock.live.labels.classes[0].color == "#123456"
     dock.classes.merge_wanted.emit(1, 2)
     assert [c.name for c in dock.live.labels.classes] == ["Stroma"]
-    dock.undo_label()
+    dock.labelling.undo()
     assert dock.classes.tree.topLevelItemCount() == 2
 
 
@@ -175,11 +175,11 @@ def test_the_next_tile_is_offered_shown_and_accepted_by_key(viewer, classify, un
     type_class(dock, "Tumour")
     type_class(dock, "Stroma")
     one, two = (c.id for c in dock.live.labels.classes)
-    dock._label([Tile(1, 1), Tile(5, 1)], one)
-    dock._label([Tile(1, 8), Tile(5, 8)], two)
-    until(lambda: dock.judge.next.isEnabled())
+    dock.labelling.label([Tile(1, 1), Tile(5, 1)], one)
+    dock.labelling.label([Tile(1, 8), Tile(5, 8)], two)
+    until(lambda: dock.queue.next.isEnabled())
     press(viewer, Qt.Key.Key_N)
-    queued = dock.judge.current
+    queued = dock.queue.current
     rect = dock.grid.rect(queued.tile)
     y, x = dock._layer.world_to_data(viewer.scene.camera.center[-2:])
     assert abs(x - rect.x - rect.width / 2) < rect.width
@@ -194,8 +194,8 @@ def test_sliders_hide_what_is_uncertain_and_layers_come_back(viewer, classify, u
     type_class(dock, "Tumour")
     type_class(dock, "Stroma")
     one, two = (c.id for c in dock.live.labels.classes)
-    dock._label([Tile(1, 1), Tile(5, 1)], one)
-    dock._label([Tile(1, 8), Tile(5, 8)], two)
+    dock.labelling.label([Tile(1, 1), Tile(5, 1)], one)
+    dock.labelling.label([Tile(1, 8), Tile(5, 8)], two)
     until(lambda: dock.live.painted is not None and dock.live.painted.n_labels == 4)
     until(lambda: "classes" in dock.layers.layers)
     dock.maps.unknown.setValue(100)
@@ -243,8 +243,8 @@ KILLED = """
     while dock.live is None or dock.grid is None:
         QTest.qWait(50)
     if sys.argv[2] == "label":
-        dock._edit("add_class", "Tumour")
-        dock._label([Tile(1, 1), Tile(2, 3)], dock.classes.current)
+        dock.labelling.edit("add_class", "Tumour")
+        dock.labelling.label([Tile(1, 1), Tile(2, 3)], dock.classes.current)
         QTest.qWait(1000)
         print("labelled", flush=True)
         QTest.qWait(60000)

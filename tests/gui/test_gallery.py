@@ -66,12 +66,12 @@ def click(gallery, row, modifier=NONE):
 
 def test_only_what_is_on_the_screen_is_read(gallery, hits, until):
     first = hits.all[0]
-    until(lambda: gallery.thumbnails.get(first.slide, first.rect, 96, ask=False) is not None)
+    until(lambda: gallery.thumbnails.get(first.slide, first.rect, 88, ask=False) is not None)
     gallery.verticalScrollBar().setValue(gallery.verticalScrollBar().maximum())
     last = hits.all[-1]
-    until(lambda: gallery.thumbnails.get(last.slide, last.rect, 96, ask=False) is not None)
+    until(lambda: gallery.thumbnails.get(last.slide, last.rect, 88, ask=False) is not None)
     middle = hits.all[5000]
-    assert gallery.thumbnails.get(middle.slide, middle.rect, 96, ask=False) is None
+    assert gallery.thumbnails.get(middle.slide, middle.rect, 88, ask=False) is None
     assert gallery.thumbnails.n_known < 100
 
 
@@ -115,7 +115,7 @@ def test_space_shows_the_surroundings(gallery, hits, until):
 
 def test_size_and_marks_can_be_changed(gallery, hits, until):
     gallery.set_size(130)
-    until(lambda: gallery.visualRect(gallery.tiles.index(0)).width() == 128 + 8)
+    until(lambda: gallery.visualRect(gallery.tiles.index(0)).width() == 144 + 8)
     tile = hits.all[1].tile
     gallery.set_marks({Place(hits.slide, tile): Mark(-1, "Tumour", "#d55e00")})
     words = gallery.tiles.data(gallery.tiles.index(1))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from qtpy.QtCore import QObject
 from tests.slides import picture, write_svs
 
 from napari_virchow._napari import thumbnails as module
-from napari_virchow._napari.thumbnails import Thumbnail, Thumbnails
+from napari_virchow._napari.thumbnails import Thumbnail, Thumbnails, TileAt
 from napari_virchow.session import Session
-from napari_virchow.tiles import Rect
+from napari_virchow.tiles import Rect, Tile
 
 PIXELS = picture(1100, 1300)
 RECT = Rect(300, 200, 100, 100)
@@ -56,6 +58,13 @@ def test_a_thumbnail_is_told_once_it_is_there(thumbnails, identity, until):
     assert thumbnails.reason(identity, RECT, 100) is None
 
 
+def test_a_tile_is_found_by_its_place_in_a_grid(thumbnails, identity, until):
+    at = TileAt(Tile(1, 2), 0.5)
+    until(lambda: thumbnails.get(identity, at, 224) is not None)
+    shown = pixels_of(thumbnails.get(identity, at, 224))
+    np.testing.assert_array_equal(shown, PIXELS[224:448, 448:672])
+
+
 def test_context_shows_more_with_a_frame_around_the_tile(thumbnails, identity, until):
     until(lambda: thumbnails.get(identity, RECT, 200, 0.5) is not None)
     shown = pixels_of(thumbnails.get(identity, RECT, 200, 0.5))
@@ -90,3 +99,16 @@ def test_the_end_joins_the_threads(qtbot, session, identity, until):
     made.close()
     assert not any(thread.is_alive() for thread in threads)
     assert made.get(identity, Rect(0, 0, 7, 7), 50) is None
+
+
+def test_what_is_told_after_the_end_reaches_nobody(session, identity, qtbot):
+    parent = QObject()
+    made = Thumbnails(session, parent)
+    tell, heard = made._desk._tell, []
+    made.ready.connect(heard.append)
+    teller = threading.Thread(target=tell, args=(Thumbnail(identity, RECT, 50),))
+    teller.start()  # queued for this thread
+    teller.join()
+    del parent  # and with it the C++ object behind `made`
+    qtbot.wait(20)
+    assert heard == []

@@ -26,6 +26,7 @@ NAMES = {
     "labels": "Labels",
 }
 MAP_OPACITY = 0.45
+_ASKED = 254, 255  # raster values of the dashes: black and white, seen on any tissue
 
 
 class ClassLayers(QObject):
@@ -49,6 +50,7 @@ class ClassLayers(QObject):
         self._painted: Painted | None = None
         self._said: dict[Tile, int] = {}
         self._preview: tuple[frozenset[Tile], int | None] = (frozenset(), None)
+        self._asked: Tile | None = None
         self._classes: tuple[LabelClass, ...] = ()
         self._rows: NDArray[np.int32] | None = None
         self._wanted = {"labels": True, "classes": True, "probability": False, "uncertainty": False}
@@ -80,6 +82,12 @@ class ClassLayers(QObject):
         self._preview = frozenset(tiles), class_id
         self._draw_labels()
 
+    def ask(self, tile: Tile | None) -> None:
+        """Draw a dashed frame around the tile that is asked about; None takes it away."""
+        if tile != self._asked:
+            self._asked = tile
+            self._draw_labels()
+
     def show_painted(self, painted: Painted | None) -> None:
         """Draw the classifier's opinion; None takes it away."""
         if painted is not None and painted.grid != self._grid:
@@ -110,6 +118,7 @@ class ClassLayers(QObject):
         """Show or hide one of the layers; one that was removed comes back."""
         self._wanted[kind] = on
         if self._present(kind):
+            self.layers[kind].metadata["wanted"] = on
             self.layers[kind].visible = on
         if on:
             self._draw_labels()
@@ -165,6 +174,7 @@ class ClassLayers(QObject):
 
     def _colormap(self) -> DirectLabelColormap:
         colors: dict[int | None, Any] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}
+        colors |= {_ASKED[0]: (0, 0, 0, 1), _ASKED[1]: (1, 1, 1, 1)}
         for n, one in enumerate(self._classes):
             red, green, blue = (int(one.color[i : i + 2], 16) / 255 for i in (1, 3, 5))
             colors[n + 1] = (red, green, blue, 1.0)
@@ -187,6 +197,8 @@ class ClassLayers(QObject):
             top, left = tile.row * RING, tile.col * RING
             raster[top : top + RING, left : left + RING] = index[one] if one < len(index) else 0
             raster[top + 1 : top + RING - 1, left + 1 : left + RING - 1] = 0
+        if self._asked is not None:
+            _dash(raster, self._asked)
         self._put("labels", raster, RING)
 
     def _draw_map(self) -> None:
@@ -220,14 +232,13 @@ class ClassLayers(QObject):
     def _put(self, kind: str, raster: NDArray[Any], per_tile: int) -> None:
         if self._present(kind):
             self.layers[kind].data = raster
-            self.layers[kind].visible = self._wanted[kind]
             return
         assert self._grid is not None
         step_x, step_y = self._grid.step
         place = over(self._below, (step_x / per_tile, step_y / per_tile))
         common = {
             "name": f"{NAMES[kind]} · {self._slide.name}",
-            "metadata": {"tiles_of": self._slide.identity, "kind": kind},
+            "metadata": {"tiles_of": self._slide.identity, "wanted": True},
             "axis_labels": ("y", "x"),
             **place,
         }
@@ -260,3 +271,15 @@ class ClassLayers(QObject):
             layer = self.layers.pop(kind)
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
+
+
+def _dash(raster: NDArray[np.uint8], tile: Tile) -> None:
+    """Draw a dashed frame just outside a tile, into a raster of `RING` pixels per tile."""
+    top, left = tile.row * RING - 1, tile.col * RING - 1
+    side = RING + 2
+    rows, cols = np.mgrid[top : top + side, left : left + side]
+    edge = np.zeros((side, side), bool)
+    edge[[0, -1], :] = edge[:, [0, -1]] = True
+    inside = (rows >= 0) & (cols >= 0) & (rows < raster.shape[0]) & (cols < raster.shape[1])
+    rows, cols = rows[edge & inside], cols[edge & inside]
+    raster[rows, cols] = np.where((rows + cols) // 2 % 2, *_ASKED)

@@ -108,7 +108,9 @@ class ClassList(QWidget):
             item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             swatch = QPixmap(14, 14)
             swatch.fill(QColor(one.color))
-            item.setIcon(0, QIcon(swatch))
+            icon = QIcon(swatch)
+            icon.addPixmap(swatch, QIcon.Mode.Selected)  # Qt would tint the colour
+            item.setIcon(0, icon)
         self._classes = tuple(classes)
         self.tree.blockSignals(False)
         ids = [c.id for c in classes]

@@ -4,35 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import napari
 from napari.layers import Layer
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
-from qtpy.QtWidgets import (
-    QScrollArea,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_virchow._napari import open_slide
+from napari_virchow._napari.ask_box import AskBox
 from napari_virchow._napari.camera import CameraFollower
 from napari_virchow._napari.class_layers import ClassLayers
-from napari_virchow._napari.grid_choice import GridChoice, remember_view, restore_view
-from napari_virchow._napari.judge_box import JudgeBox
-from napari_virchow._napari.label_box import LabelBox
+from napari_virchow._napari.class_pages import ClassPages
+from napari_virchow._napari.film_strip import Frame
+from napari_virchow._napari.go_to import GoTo
+from napari_virchow._napari.grid_choice import remember_view, restore_view
+from napari_virchow._napari.label_box import HOVER
 from napari_virchow._napari.label_keys import MODE_KEYS, LabelKeys
 from napari_virchow._napari.label_tool import LabelMode, LabelTool
+from napari_virchow._napari.labelling import Labelling
+from napari_virchow._napari.layers import show_only
 from napari_virchow._napari.link import Links
-from napari_virchow._napari.map_box import MapBox
-from napari_virchow._napari.model_box import ModelBox
-from napari_virchow._napari.parts import MIN_WIDTH, Note, heading, style
-from napari_virchow._napari.slide_box import SlideBox
+from napari_virchow._napari.parts import style
 from napari_virchow._napari.tasks import Tasks
 from napari_virchow._napari.viewer import plain, session_of, slide_view
 from napari_virchow.classification import Assessment, Classification, Painted
-from napari_virchow.labels.edits import HOTKEYS, LabelChange, LabelRow
+from napari_virchow.labels.edits import HOTKEYS, LabelChange, LabelClass
 from napari_virchow.slide import Slide, SlideError
 from napari_virchow.states import EngineState
 from napari_virchow.tiles import Tile, TileGrid
@@ -58,9 +55,11 @@ class ClassificationWidget(QWidget):
         self._layer: Layer | None = None
         self._layers: dict[str, ClassLayers] = {}
         self._hover: Tile | None = None
+        self.asking: AskBox | None = None
         self._tasks = Tasks(self)
         self._camera = CameraFollower(self._viewer, self)
         self.tool = LabelTool(self._viewer, self)
+        self.labelling = Labelling(self)
         self._build()
         self._keys = LabelKeys(self, self._actions())
         self._links = Links(
@@ -81,55 +80,42 @@ class ClassificationWidget(QWidget):
     # ---- what it looks like
 
     def _build(self) -> None:
-        self.slide_box = SlideBox(self._viewer, self.session)
-        self.magnification = GridChoice()
-        self.pen = LabelBox()
-        self.classes = self.pen.classes
-        self.maps = MapBox()
-        self.judge = JudgeBox()
-        self.model = ModelBox(self.session)
-        self.alert = Note(alert=True)
-        self.said = Note()
-        inner = QWidget()
-        column = QVBoxLayout(inner)
-        column.setContentsMargins(8, 8, 8, 8)
-        column.setSpacing(4)
-        parts = (self.slide_box, heading("Tile size"), self.magnification, self.pen, self.said)
-        for part in (*parts, self.alert, heading("Show"), self.maps, self.judge, self.model):
-            column.addWidget(part)
-        column.addStretch()
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inner)
+        pages = self.pages = ClassPages(self._viewer, self.session)
+        self.slide_box, self.magnification = pages.slide_box, pages.magnification
+        self.pen, self.classes, self.maps = pages.pen, pages.pen.classes, pages.maps
+        self.queue, self.judge, self.model = pages.queue, pages.judge, pages.model
+        self.alert, self.said = pages.alert, pages.said
+        self.go_to = GoTo(self._viewer, self.session, self.slide_box, self)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
-        self.setMinimumWidth(MIN_WIDTH + 40)
+        outer.addWidget(pages)
         self._connect()
 
     def _connect(self) -> None:
+        edit = self.labelling.edit
         self.slide_box.ready.connect(self._on_slide)
-        self.slide_box.failed.connect(self._on_failed)
         self.slide_box.open_wanted.connect(lambda: open_slide.ask_for_slide(self._viewer))
         self.magnification.currentIndexChanged.connect(self._focus)
-        self.pen.undo.clicked.connect(self.undo_label)
-        self.pen.redo.clicked.connect(self.redo_label)
-        self.pen.mode_wanted.connect(self.set_mode)
-        self.classes.add_wanted.connect(lambda name: self._edit("add_class", name))
-        self.classes.rename_wanted.connect(lambda i, name: self._edit("rename_class", i, name))
-        self.classes.recolor_wanted.connect(lambda i, color: self._edit("recolor_class", i, color))
-        self.classes.merge_wanted.connect(lambda i, into: self._edit("merge_classes", i, into))
-        self.classes.delete_wanted.connect(lambda i: self._edit("delete_class", i))
+        self.pen.undo.clicked.connect(self.labelling.undo)
+        self.pen.redo.clicked.connect(self.labelling.redo)
+        self.pen.mode_wanted.connect(self.tool.set_mode)
+        self.classes.add_wanted.connect(lambda name: edit("add_class", name))
+        self.classes.rename_wanted.connect(lambda i, name: edit("rename_class", i, name))
+        self.classes.recolor_wanted.connect(lambda i, color: edit("recolor_class", i, color))
+        self.classes.merge_wanted.connect(lambda i, into: edit("merge_classes", i, into))
+        self.classes.delete_wanted.connect(lambda i: edit("delete_class", i))
+        self.labelling.refused.connect(self._on_refused)
+        self.labelling.class_added.connect(self.classes.choose)
         self.tool.dragged.connect(self._on_dragged)
         self.tool.ended.connect(self._on_stroke)
         self.tool.hovered.connect(self._on_hover)
         self.tool.mode_changed.connect(self.pen.show_mode)
-        self.judge.jump_wanted.connect(self._on_jump)
-        self.judge.accepted.connect(lambda tile, class_id: self._label([tile], class_id))
-        self.judge.rows_chosen.connect(self._on_rows)
-        self.model.failed.connect(self._on_failed)
+        for box in (self.queue, self.judge.review):
+            box.asked.connect(partial(self._on_asked, box))
+            box.answered.connect(self._on_answered)
+            box.passed.connect(self._on_passed)
+        for part in (self.slide_box, self.model, self.go_to):
+            part.failed.connect(self._on_failed)
         self.model.told.connect(self.said.say)
         self._camera.settled.connect(self._on_settled)
 
@@ -149,6 +135,8 @@ class ClassificationWidget(QWidget):
 
     def _on_theme(self, event: object = None) -> None:
         style(self, self._viewer.theme)
+        # napari restyles its window after this event, and only then is the palette the new one
+        QTimer.singleShot(0, self.judge.curve.redraw)
 
     def reset_choices(self, event: object = None) -> None:
         """Take in which layers the viewer has; napari calls it when that changes."""
@@ -159,60 +147,55 @@ class ClassificationWidget(QWidget):
     # ---- keys
 
     def _bind_keys(self) -> None:
-        mine = [y for y in self._viewer.layers if y is self._layer or "kind" in y.metadata]
-        self._keys.bind(mine)
+        self._keys.bind(self._viewer.layers)
 
     def _actions(self) -> dict[str, Callable[[], object]]:
         """Return what each key does while the dock is open."""
         keys: dict[str, Callable[[], object]] = {
-            "Control-Z": self.undo_label,
-            "Control-Shift-Z": self.redo_label,
-            "N": self.judge.go_next,
-            "A": self.judge.accept_current,
-            "S": self.judge.skip_current,
+            "Control-Z": self.labelling.undo,
+            "Control-Shift-Z": self.labelling.redo,
+            "N": self.queue.go_next,
+            "R": self.judge.next_suspect,
+            "A": self._accept,
+            "S": self._pass,
+            "Delete": self._erase,
+            "Escape": self._stop_asking,
             "E": self.pen.erase.toggle,
         }
         keys |= {key: partial(self._on_hotkey, key) for key in HOTKEYS}
-        return keys | {MODE_KEYS[mode]: partial(self.set_mode, mode) for mode in LabelMode}
+        return keys | {MODE_KEYS[mode]: partial(self.tool.set_mode, mode) for mode in LabelMode}
 
     def _on_hotkey(self, key: str) -> None:
-        """Choose the class of this key; and label the tile under the cursor if there is one."""
-        if self.live is None:
-            return
-        for one in self.live.labels.classes:
+        """Choose the class of this key, and label with it: the tile that is asked about, else the
+        one under the cursor."""
+        for one in self._all_classes():
             if one.hotkey == key:
                 self.classes.choose(one.id)
-                if self._hover is not None:
-                    self._label([self._hover], one.id)
+                if self.asking is not None and self.asking.current is not None:
+                    self.asking.answer(one.id)
+                elif self._hover is not None:
+                    self.labelling.label([self._hover], one.id)
+
+    def _accept(self) -> None:
+        if self.asking is not None:
+            self.asking.accept_current()
+
+    def _pass(self) -> None:
+        if self.asking is not None:
+            self.asking.pass_current()
+
+    def _erase(self) -> None:
+        if self.asking is not None and self.asking.current is not None:
+            self.asking.answer(None)
+        elif self._hover is not None:
+            self.labelling.label([self._hover], None)
 
     # ---- Qt and napari -> session
 
-    def set_mode(self, mode: LabelMode) -> None:
-        """Choose what the left button does."""
-        self.tool.set_mode(mode)
-
-    def undo_label(self) -> None:
-        """Take back the last change of labels or classes."""
-        if self.live is not None:
-            self.live.labels.undo()
-
-    def redo_label(self) -> None:
-        """Do again what was taken back."""
-        if self.live is not None:
-            self.live.labels.redo()
-
-    def _edit(self, verb: str, *args: Any) -> None:
-        if self.live is None:
-            return
-        try:
-            made = getattr(self.live.labels, verb)(*args)
-        except (ValueError, KeyError) as error:
-            self.alert.say(str(error))
-            self._show_classes()
-            return
-        self.alert.say("")
-        if verb == "add_class":
-            self.classes.choose(made.id)
+    def _on_refused(self, sentence: str) -> None:
+        self.alert.say(sentence)
+        if sentence:
+            self._show_classes()  # a name that was typed and refused goes back
 
     def _on_dragged(self, tiles: tuple[Tile, ...]) -> None:
         erase, class_id = self.pen.erase.isChecked(), self.classes.current
@@ -220,39 +203,39 @@ class ClassificationWidget(QWidget):
             self.layers.preview(tiles, None if erase else class_id)
 
     def _on_stroke(self, tiles: tuple[Tile, ...]) -> None:
+        self._stop_asking()
         if self.layers is not None:
             self.layers.preview((), None)
         erase, class_id = self.pen.erase.isChecked(), self.classes.current
         if not erase and class_id is None:
+            self.pages.show_page(self.pen)
             self.alert.say("Make a class first: type its name above and press Enter.")
             return
-        self._label(tiles, None if erase else class_id)
-
-    def _label(self, tiles: Any, class_id: int | None) -> None:
-        if self.live is None or self._slide is None or self.mpp is None:
-            return
-        try:
-            self.live.label(self._slide, self.mpp, tiles, class_id)
-        except (KeyError, ValueError, SlideError) as error:
-            self.alert.say(str(error))
+        self.labelling.label(tiles, None if erase else class_id)
 
     def _on_hover(self, tile: Tile | None) -> None:
         self._hover = tile
         layers = self.layers
         text = "" if tile is None or layers is None else layers.hover_text(tile)
-        self.pen.hover.say(text or "Move over a tile to see what is known of it.")
+        self.pages.hover.say(text or HOVER)
 
     def _on_slide(self, slide: Slide | None, layer: Layer | None) -> None:
         self._slide, self._layer = slide, layer
         self.tool.layer = layer
-        if slide is not None and layer is not None and slide.identity not in self._layers:
-            self._layers[slide.identity] = ClassLayers(self._viewer, slide, layer, self)
+        if slide is not None and layer is not None:
+            if slide.identity not in self._layers:
+                self._layers[slide.identity] = ClassLayers(self._viewer, slide, layer, self)
+            show_only(self._viewer, slide.identity, tiles=None)
         self.maps.bind(self.layers)
         self._on_encoder()
-        self._restore_view()
+        if slide is not None and self.go_to.arrive(slide.identity, layer):
+            self._mark_asked()
+        else:
+            self._restore_view()
 
     def _on_encoder(self, _: object = None) -> None:
-        self._fill_magnifications()
+        labels = None if self.live is None else self.live.labels
+        self.magnification.fill(self._slide, self.session.encoder, labels)
         self._focus()
 
     def _on_settled(self) -> None:
@@ -268,29 +251,42 @@ class ClassificationWidget(QWidget):
         if self.live is not None and self.live.labels.grids(slide.identity):
             remember_view(self.live.labels, slide.identity, self._viewer, self.mpp)
 
-    def _on_jump(self, identity: str, tile: Tile) -> None:
-        if self._slide is None or self._layer is None or self.grid is None:
-            return
-        if identity != self._slide.identity:
-            self.alert.say("That label is on another slide: choose that slide above to see it.")
-            return
-        rect = self.grid.rect(tile)
-        at = (rect.y + rect.height / 2 - 0.5, rect.x + rect.width / 2 - 0.5)
-        self._viewer.scene.camera.center = tuple(self._layer.data_to_world(at))[-2:]
-        self._on_hover(tile)
-        if self.layers is not None:
-            self.layers.preview([tile], self.classes.current)
+    # ---- questions
 
-    def _on_rows(self, rows: tuple[LabelRow, ...]) -> None:
-        here = [r.tile for r in rows if self._slide is not None and r.slide == self._slide.identity]
-        self.said.say(f"{len(rows)} labels in this cell" + ("." if not here else ", shown."))
-        if here:
-            self._on_jump(self._slide.identity if self._slide else "", here[0])
+    def _on_asked(self, box: AskBox, frame: Frame) -> None:
+        if self.asking is not None and self.asking is not box:
+            self.asking.stop()
+        self.asking = box
+        self.pages.show_page(box)
+        self.go_to.go(frame.slide, frame.rect)
+        self._mark_asked()
+
+    def _on_answered(self, frame: Frame, class_id: int | None) -> None:
+        self.labelling.label([frame.tile], class_id, frame.slide)
+        self._mark_asked()
+
+    def _on_passed(self, frame: Frame) -> None:
+        if self.live is not None and self.grid is not None:
+            self.live.passed.add((frame.slide, self.grid.name, frame.tile))
+            if not self.queue.strip.frames:
+                self.live.refresh()  # a new queue, without what was passed over
+        self._mark_asked()
+
+    def _stop_asking(self) -> None:
+        if self.asking is not None:
+            self.asking.stop()
+        self._mark_asked()
+
+    def _mark_asked(self) -> None:
+        """Show on the slide which tile is asked about."""
+        frame = None if self.asking is None else self.asking.current
+        for identity, layers in self._layers.items():
+            layers.ask(frame.tile if frame is not None and frame.slide == identity else None)
 
     # ---- session -> Qt
 
     def _on_live(self, live: Classification) -> None:
-        self.live = live
+        self.live = self.labelling.live = live
         self.model.bind(live)
         self._live_links = Links(
             self,
@@ -315,14 +311,17 @@ class ClassificationWidget(QWidget):
         )
         self._on_hover(self._hover)
 
-    def _on_assessed(self, found: Assessment) -> None:
-        self.judge.show_assessment(found, self._names())
+    def _on_assessed(self, found: Assessment | None) -> None:
+        passed = () if self.live is None else self.live.passed
+        for box in (self.queue, self.judge):
+            box.show_assessment(found, self._all_classes(), passed)
+        self._mark_asked()
 
     def _on_emptied(self, sentence: str) -> None:
         if self.layers is not None:
             self.layers.show_painted(None)
         self.said.say(sentence)
-        self.judge.show_assessment(None, self._names())
+        self._on_assessed(None)
 
     def _on_labels(self, change: LabelChange) -> None:
         self._show_classes()
@@ -357,16 +356,13 @@ class ClassificationWidget(QWidget):
         except SlideError:
             return None
 
-    def _names(self) -> dict[int, str]:
-        return {} if self.live is None else {c.id: c.name for c in self.live.labels.classes}
-
-    def _fill_magnifications(self) -> None:
-        labels = None if self.live is None else self.live.labels
-        self.magnification.fill(self._slide, self.session.encoder, labels)
+    def _all_classes(self) -> tuple[LabelClass, ...]:
+        return () if self.live is None else self.live.labels.classes
 
     def _focus(self, *_: object) -> None:
         """Paint the chosen grid from now on."""
         self.tool.grid = self.grid
+        self.labelling.slide, self.labelling.mpp = self._slide, self.mpp
         self.model.look_at(self._slide, self.mpp)
         if self.live is not None and self._slide is not None and self.grid is not None:
             self._show_labels()

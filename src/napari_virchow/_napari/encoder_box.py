@@ -11,8 +11,12 @@ from napari_virchow._napari.dialogs import LogInDialog
 from napari_virchow._napari.parts import Note, button
 from napari_virchow._napari.tasks import Tasks
 from napari_virchow._napari.words import encoder_words, spec_words
-from napari_virchow.encoders import SPECS, Encoder, EncoderSpec, log_in
+from napari_virchow.encoders import Encoder, EncoderSpec, all_specs, log_in
+from napari_virchow.encoders.trained import FACTS
 
+OWN, OWN_TITLE = "", "An encoder of your own…"
+OWN_TIP = "Choose the encoder.json that `napari-virchow pretrain` wrote"
+OWN_FILTER = f"Encoders ({FACTS})"
 WEIGHTS_FILTER = "Weights (*.safetensors *.bin *.pth);;All files (*)"
 
 
@@ -35,9 +39,12 @@ class EncoderBox(QWidget):
         self.combo = QComboBox()
         self.combo.setToolTip("Which model turns a tile into numbers")
         self.combo.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        for spec in SPECS.values():
-            self.combo.addItem(spec.title, spec.name)
-            self.combo.setItemData(self.combo.count() - 1, spec.notes or spec.title, 3)
+        self._specs: dict[str, EncoderSpec] = {}
+        for spec in all_specs().values():
+            self._add(spec)
+        self.combo.addItem(OWN_TITLE, OWN)
+        self.combo.setItemData(self.combo.count() - 1, OWN_TIP, 3)
+        self._last = 0
         self.terms, self.status = Note(), Note()
         self.load = button("Load", "Get the weights from the hub (or its local cache) and use them")
         self.file = button("Weights file…", "Use weights that you have as a file")
@@ -62,7 +69,7 @@ class EncoderBox(QWidget):
     @property
     def spec(self) -> EncoderSpec:
         """The row of the table that is chosen, loaded or not."""
-        return SPECS[self.combo.currentData()]
+        return self._specs[self.combo.currentData()]
 
     @property
     def ready(self) -> bool:
@@ -73,6 +80,8 @@ class EncoderBox(QWidget):
         """Show what is loaded now; the choice follows it, when somebody else loaded it."""
         self._loaded, self._loading = encoder, False
         if encoder is not None and not self.ready:
+            if encoder.spec.name not in self._specs:
+                self._add(encoder.spec)
             index = self.combo.findData(encoder.spec.name)
             self.combo.blockSignals(True)
             self.combo.setCurrentIndex(index)
@@ -107,7 +116,19 @@ class EncoderBox(QWidget):
         for each in (self.load, self.file, self.combo):
             each.setEnabled(not self._loading)
 
+    def _add(self, spec: EncoderSpec) -> None:
+        """List an encoder; those of one's own before the last entry, which asks for more."""
+        self._specs[spec.name] = spec
+        own = self.combo.findData(OWN)
+        at = self.combo.count() if own < 0 else own
+        self.combo.insertItem(at, spec.title, spec.name)
+        self.combo.setItemData(at, spec.notes or spec.title, 3)
+
     def _on_chosen(self) -> None:
+        if self.combo.currentData() == OWN:
+            self._ask_for_own()
+            return
+        self._last = self.combo.currentIndex()
         self._update()
         self.chosen.emit()
         if self.spec.architecture is None and not self.ready:
@@ -119,6 +140,15 @@ class EncoderBox(QWidget):
         )
         if name:
             self.wanted.emit(self.spec.name, Path(name))
+
+    def _ask_for_own(self) -> None:
+        """Ask for an encoder of one's own; what was chosen before stays until it is loaded."""
+        self.combo.blockSignals(True)
+        self.combo.setCurrentIndex(self._last)
+        self.combo.blockSignals(False)
+        name, _ = QFileDialog.getOpenFileName(self, OWN_TITLE, "", OWN_FILTER)
+        if name:
+            self.wanted.emit(name, None)
 
     def _on_account(self) -> None:
         self._dialog = LogInDialog(self._on_token, self)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from qtpy.QtCore import (
     QAbstractListModel,
     QEvent,
@@ -51,6 +53,19 @@ class Shown(Protocol):
         """How alike."""
 
 
+class Items(Protocol):
+    """What the gallery is filled from; made one by one, when they come to be seen."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, number: int, /) -> Shown:
+        """Return one."""
+
+
+Order = Sequence[int] | NDArray[np.intp]
+
+
 class Place(NamedTuple):
     """What tells one tile of a gallery from all others."""
 
@@ -63,8 +78,8 @@ class GalleryModel(QAbstractListModel):
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
-        self._items: Sequence[Shown] = ()
-        self._order: Sequence[int] = ()
+        self._items: Items = ()
+        self._order: Order = ()
         self.tile_um = 0.0
         self.marks: Mapping[Place, Mark] = {}
 
@@ -98,7 +113,7 @@ class GalleryModel(QAbstractListModel):
             f"{item.score:.3f} {item.slide_name} row {item.tile.row} column {item.tile.col}{what}"
         )
 
-    def show(self, items: Sequence[Shown], order: Sequence[int], tile_um: float) -> None:
+    def show(self, items: Items, order: Order, tile_um: float) -> None:
         """Show other tiles, or the same in another order, without laying all out again."""
         before, after = len(self._order), len(order)
         if after > before:
@@ -160,7 +175,7 @@ class Gallery(QListView):
 
     # ---- what is shown
 
-    def show_tiles(self, items: Sequence[Shown], order: Sequence[int], tile_um: float) -> None:
+    def show_tiles(self, items: Items, order: Order, tile_um: float) -> None:
         """Show these; what was chosen stays chosen where it is still there."""
         kept = {Place(item.slide, item.tile) for item in self.chosen}
         self.thumbnails.forget_waiting()

@@ -21,7 +21,7 @@ from napari_virchow._napari.thumbnails import Thumbnails
 if TYPE_CHECKING:
     from napari_virchow._napari.gallery import GalleryModel
 
-SIZES = (64, 80, 96, 128, 160, 192, 224)  # px; few, so that pictures are read once each
+SIZES = (64, 88, 112, 144, 176, 224)  # px; few, so that pictures are read once each
 _MARGIN = 4
 _GRADES_UM = (5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 POSITIVE, NEGATIVE = "#009e73", "#d55e00"  # Okabe and Ito's green and vermilion
@@ -49,7 +49,7 @@ class GalleryDelegate(QStyledItemDelegate):
     def __init__(self, model: GalleryModel, thumbnails: Thumbnails, view: QWidget) -> None:
         super().__init__(view)
         self._model, self._thumbnails, self._view = model, thumbnails, view
-        self.size_px = 96
+        self.size_px = 88
 
     def cell(self) -> QSize:
         """Return the size of a thumbnail with its line of text."""
@@ -79,7 +79,7 @@ class GalleryDelegate(QStyledItemDelegate):
             if self._thumbnails.reason(item.slide, item.rect, self.size_px) is None:
                 draw_scale(painter, picture, self._model.tile_um)
         if mark.sign or mark.color:
-            _draw_mark(painter, picture, mark)
+            draw_mark(painter, picture, mark)
         if selected:
             painter.setPen(QPen(palette.color(QPalette.ColorRole.Text), 2))
             painter.drawRect(picture.adjusted(-2, -2, 1, 1))
@@ -122,7 +122,7 @@ def draw_scale(painter: QPainter, picture: QRect, tile_um: float) -> None:
         painter.setFont(font)
 
 
-def _draw_mark(painter: QPainter, picture: QRect, mark: Mark) -> None:
+def draw_mark(painter: QPainter, picture: QRect, mark: Mark) -> None:
     """Draw a class as a frame, and an example as a disc with its sign."""
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     if mark.color:

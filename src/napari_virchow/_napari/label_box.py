@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QButtonGroup, QCheckBox, QHBoxLayout, QVBoxLayout, QW
 from napari_virchow._napari.class_list import ClassList
 from napari_virchow._napari.label_keys import MODE_KEYS
 from napari_virchow._napari.label_tool import LabelMode
-from napari_virchow._napari.parts import Note, button, heading
+from napari_virchow._napari.parts import button, heading
 
 MODE_TIPS = {
     LabelMode.OFF: "The left button moves the slide",
@@ -42,24 +42,23 @@ class LabelBox(QWidget):
         self.erase.setToolTip("Take labels away instead of setting them (key E)")
         self.undo = button("Undo", "Nothing to undo")
         self.redo = button("Redo", "Nothing to redo")
-        self.hover = Note(HOVER)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
         column.addWidget(heading("Classes"))
         column.addWidget(self.classes)
-        column.addWidget(heading("Label with the mouse"))
-        modes, back = QHBoxLayout(), QHBoxLayout()
+        back, modes = QHBoxLayout(), QHBoxLayout()
+        back.addWidget(heading("Left button"), 1)
+        for one in (self.undo, self.redo):
+            back.addWidget(one)
         for one in self.buttons.values():
             modes.addWidget(one)
-        for widget in (self.erase, self.undo, self.redo):
-            back.addWidget(widget)
-        back.insertStretch(1)
-        for row in (modes, back):
+        modes.addStretch()
+        modes.addWidget(self.erase)
+        for row in (back, modes):
             row.setContentsMargins(0, 0, 0, 0)
             row.setSpacing(4)
             column.addLayout(row)
-        column.addWidget(self.hover)
         self.show_history(None, None)
 
     def show_mode(self, mode: LabelMode) -> None:
@@ -68,10 +67,14 @@ class LabelBox(QWidget):
 
     def show_history(self, undo: str | None, redo: str | None) -> None:
         """Say what undo and redo would do; None where there is nothing."""
-        for one, text in ((self.undo, undo), (self.redo, redo)):
+        for one, text, keys in (
+            (self.undo, undo, "Ctrl+Z"),
+            (self.redo, redo, "Ctrl+Shift+Z"),
+        ):
             one.setEnabled(text is not None)
             word = one.text()
-            one.setToolTip(f"Nothing to {word.lower()}" if text is None else f"{word}: {text}")
+            known = f"Nothing to {word.lower()}" if text is None else f"{word}: {text}"
+            one.setToolTip(f"{known} ({keys})")
 
     def _on_mode(self, mode: LabelMode, *_: object) -> None:
         self.mode_wanted.emit(mode)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from napari.layers import Layer
+from napari.layers import Image, Layer
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QWidget
@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QWidget
 from napari_virchow._napari.label_tool import LabelMode
 
 MODE_KEYS = {LabelMode.OFF: "M", LabelMode.BRUSH: "B", LabelMode.BOX: "X", LabelMode.LASSO: "O"}
-_IN_DOCK = {"Control-Z": "Ctrl+Z", "Control-Shift-Z": "Ctrl+Shift+Z"}
+_QT_NAMES = {"Control-": "Ctrl+", "Shift-": "Shift+", "Escape": "Esc", "Delete": "Del"}
 
 
 class LabelKeys:
@@ -21,22 +21,27 @@ class LabelKeys:
     Parameters
     ----------
     dock : QWidget
-        Undo and redo work while it has the focus, too.
+        The keys work while it has the focus, too; where one types, they are letters.
     actions : mapping of napari's name of a key to a function
     """
 
     def __init__(self, dock: QWidget, actions: Mapping[str, Callable[[], object]]) -> None:
         self._actions = dict(actions)
         self._bound: list[tuple[Layer, str]] = []
-        for key, name in _IN_DOCK.items():
+        for key, action in self._actions.items():
+            name = key
+            for ours, theirs in _QT_NAMES.items():
+                name = name.replace(ours, theirs)
             short = QShortcut(QKeySequence(name), dock)
             short.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            short.activated.connect(self._actions[key])
+            short.activated.connect(action)
 
     def bind(self, layers: Iterable[Layer]) -> None:
-        """Work on these layers, and on no others."""
+        """Work on the images and the tile maps among these layers, and on no others."""
         self.unbind()
         for layer in layers:
+            if not isinstance(layer, Image) and "tiles_of" not in layer.metadata:
+                continue
             for key, action in self._actions.items():
                 layer.bind_key(key, lambda _, action=action: _do(action), overwrite=True)
                 self._bound.append((layer, key))

@@ -19,7 +19,7 @@ class LabelMode(StrEnum):
     """What a press of the left button does."""
 
     OFF = "Move"
-    BRUSH = "Click or drag"
+    BRUSH = "Brush"
     BOX = "Box"
     LASSO = "Lasso"
 

@@ -99,7 +99,7 @@ def slide_layers(slide: Slide, name: str | None = None) -> list[LayerData]:
     return [(overview, below, "image"), (levels, above, "image")]
 
 
-def show_only(viewer: Any, identity: str, *, tiles: bool) -> None:
+def show_only(viewer: Any, identity: str, *, tiles: bool | None) -> None:
     """Show the layers of one slide and hide those of other slides, which lie in the same place.
 
     Parameters
@@ -108,8 +108,9 @@ def show_only(viewer: Any, identity: str, *, tiles: bool) -> None:
         Layers that belong to no slide are left as they are.
     identity : str
         Of the slide to show.
-    tiles : bool
-        Whether to show its tiles too.
+    tiles : bool or None
+        Whether to show the states of its tiles too; None leaves that as it is. What docks have
+        drawn on it beside that is shown if it is wanted (its metadata "wanted").
     """
     for layer in viewer.layers:
         slide = layer.metadata.get("slide")
@@ -118,7 +119,8 @@ def show_only(viewer: Any, identity: str, *, tiles: bool) -> None:
         if owner is not None:
             layer.visible = owner == identity
         elif (owner := layer.metadata.get("tiles_of")) is not None:
-            layer.visible = owner == identity and tiles
+            wanted = layer.metadata.get("wanted", layer.visible if tiles is None else tiles)
+            layer.visible = owner == identity and wanted
 
 
 def over(layer: Layer, step: tuple[float, float]) -> dict[str, Any]:

@@ -32,8 +32,9 @@ class Tasks(QObject):
         super().__init__(owner)
         self._alive = [True]
         self._workers: set[Any] = set()
-        # `self` may be half destroyed by then: the slot holds the list only.
-        self.destroyed.connect(lambda *_, alive=self._alive: alive.clear())
+        # `self` may be half destroyed by then: the slot holds the list only. Not in a function of
+        # ours, whose defaults Python may have let go of by then.
+        self.destroyed.connect(self._alive.clear)
 
     def run(
         self, function: Callable[..., Any], *args: Any, done: Done, failed: Failed, **options: Any

@@ -6,7 +6,8 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from qtpy.QtCore import QObject, QRectF, Qt, Signal
@@ -16,7 +17,7 @@ from napari_virchow._napari.link import call_on_gui
 from napari_virchow.pictures import SlidesAtHand, read_picture
 from napari_virchow.session import Session
 from napari_virchow.slide.chunks import Pixels
-from napari_virchow.tiles import Rect
+from napari_virchow.tiles import Rect, Tile
 
 _log = logging.getLogger(__name__)
 CACHE_BYTES = 96 << 20
@@ -25,12 +26,19 @@ _THREADS = 2
 _FRAME = "#ffd400"
 
 
+class TileAt(NamedTuple):
+    """A tile of the grid of `mpp`, where the slide's size is not at hand."""
+
+    tile: Tile
+    mpp: float
+
+
 class Thumbnail(NamedTuple):
-    """Which thumbnail: slide identity, place in level-0 pixels, longer side in pixels, and how
-    much of its surroundings is shown on each side, as a part of the tile's own side."""
+    """Which thumbnail: slide identity, place in level-0 pixels (or tile), longer side in pixels,
+    and how much of its surroundings is shown on each side, as a part of the tile's own side."""
 
     slide: str
-    rect: Rect
+    rect: Rect | TileAt
     size_px: int
     context: float = 0.0
 
@@ -54,11 +62,20 @@ class Thumbnails(QObject):
 
     def __init__(self, session: Session, parent: QObject) -> None:
         super().__init__(parent)
-        desk = self._desk = _Desk(SlidesAtHand(session), self._tell)
+        # Empty from the end on: a thumbnail that is told then must not touch what Qt has deleted.
+        alive: list[Any] = [self.ready]
+        desk = self._desk = _Desk(SlidesAtHand(session), partial(call_on_gui, _emit, alive))
+        self.destroyed.connect(lambda *_: alive.clear())
         self.destroyed.connect(lambda *_: desk.close())
 
     def get(
-        self, slide: str, rect: Rect, size_px: int, context: float = 0.0, *, ask: bool = True
+        self,
+        slide: str,
+        rect: Rect | TileAt,
+        size_px: int,
+        context: float = 0.0,
+        *,
+        ask: bool = True,
     ) -> QImage | None:
         """Return a thumbnail, or None and have it read: `ready` tells when it can be had.
 
@@ -66,8 +83,8 @@ class Thumbnails(QObject):
         ----------
         slide : str
             Identity.
-        rect : Rect
-            The tile, in level-0 pixels.
+        rect : Rect or TileAt
+            The tile, in level-0 pixels or by its place in a grid.
         size_px : int
             Longer side of the picture.
         context : float
@@ -77,7 +94,9 @@ class Thumbnails(QObject):
         """
         return self._desk.get(Thumbnail(slide, rect, size_px, context), ask=ask)
 
-    def reason(self, slide: str, rect: Rect, size_px: int, context: float = 0.0) -> str | None:
+    def reason(
+        self, slide: str, rect: Rect | TileAt, size_px: int, context: float = 0.0
+    ) -> str | None:
         """Return why a thumbnail cannot be had, or None."""
         return self._desk.reasons.get(Thumbnail(slide, rect, size_px, context))
 
@@ -98,15 +117,10 @@ class Thumbnails(QObject):
         """Stop reading, join the threads and close slides. Safe to call twice."""
         self._desk.close()
 
-    def _tell(self, key: Thumbnail) -> None:
-        call_on_gui(_emit, self.ready, key)
 
-
-def _emit(signal: Signal, key: Thumbnail) -> None:
-    try:
-        signal.emit(key)
-    except RuntimeError:  # the widget is gone meanwhile
-        _log.debug("%s came after the end", key)
+def _emit(alive: list[Any], key: Thumbnail) -> None:
+    for ready in alive:
+        ready.emit(key)
 
 
 class _Desk:
@@ -211,8 +225,11 @@ class _Desk:
 
 
 def _picture(slides: SlidesAtHand, key: Thumbnail) -> QImage:
-    around = key.rect.grow(key.context * key.rect.width, key.context * key.rect.height)
-    image = to_qimage(read_picture(slides.get(key.slide), around, key.size_px))
+    slide, rect = slides.get(key.slide), key.rect
+    if isinstance(rect, TileAt):
+        rect = slide.grid(rect.mpp).rect(rect.tile)
+    around = rect.grow(key.context * rect.width, key.context * rect.height)
+    image = to_qimage(read_picture(slide, around, key.size_px))
     if key.context > 0:
         part = 1 / (1 + 2 * key.context)
         wide, high = image.width() * part, image.height() * part

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_virchow.encoders import SPECS, Encoder, EncoderSpec
+from napari_virchow.encoders import Encoder, EncoderSpec, all_specs
 from napari_virchow.slide import Slide
 
 GATE_WORDS = {
@@ -73,10 +73,11 @@ def encoder_words(encoder: Encoder) -> str:
 
 def encoder_title(identity: str) -> str:
     """Return the title of the encoder that has this identity, as stores carry it."""
-    names = (name for name in SPECS if identity.startswith((f"{name}-", f"{name}@")))
+    specs = all_specs()
+    names = (name for name in specs if identity.startswith((f"{name}-", f"{name}@")))
     name = max(names, key=len, default=None)
     if name is None:
         return identity
-    return SPECS[name].title.removesuffix(" (built in)") + (
+    return specs[name].title.removesuffix(" (built in)") + (
         " (random)" if identity.startswith(f"{name}@random") else ""
     )

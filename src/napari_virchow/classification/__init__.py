@@ -19,6 +19,7 @@ from napari_virchow.classification.facts import (
     ApplyProgress,
     Assessment,
     Painted,
+    Place,
     Queued,
 )
 from napari_virchow.classification.honest import Trainings, assess
@@ -93,6 +94,7 @@ class Classification:
         self._temperature = 1.0
         self._given: TileClassifier | None = None
         self.loaded: Path | None = None
+        self.passed: set[Place] = set()  # looked at and passed over: not queued again
         self.classifier: TileClassifier | None = None
         self.painted: Painted | None = None
         self.assessment: Assessment | None = None
@@ -386,7 +388,7 @@ class Classification:
     def _assess(
         self, painted: Painted, classifier: TileClassifier, training: Training, compact: Matrix
     ) -> None:
-        found = assess(painted, classifier, training, compact, self._trainings)
+        found = assess(painted, classifier, training, compact, self._trainings, self.passed)
         calibrated = classifier.calibrated(found.evaluation)
         with self._lock:
             if self.painted is not painted:

@@ -108,6 +108,7 @@ class Elsewhere:
         self._store = store
         self._known: dict[tuple[str, str, str, Tile], NDArray[np.float16]] = {}
         self._tried: set[tuple[str, str, str, Tile]] = set()
+        self.grids: dict[tuple[str, str], TileGrid] = {}  # of slides and grid names found so far
 
     def forget(self, slide: str) -> None:
         """Look again at a slide, as more of it is embedded now."""
@@ -122,6 +123,7 @@ class Elsewhere:
                 stored = stored_of(self._store, slide, encoder, grid)
             except TrainingError:  # not embedded by this encoder: those labels wait
                 continue
+            self.grids[slide, grid] = stored.grid
             place = {Tile(*at): n for n, at in enumerate(stored.tiles.tolist())}
             for key in (key for key in new if key[:2] == (slide, grid) and key[3] in place):
                 self._known[key] = stored.matrix[place[key[3]]].copy()

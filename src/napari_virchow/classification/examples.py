@@ -12,6 +12,7 @@ from napari_virchow.classify.features import Matrix
 from napari_virchow.classify.folds import TilePlaces, spatial_blocks
 from napari_virchow.labels import LabelSet
 from napari_virchow.labels.edits import LabelRow, name_key
+from napari_virchow.tiles import TileGrid
 from napari_virchow.training import card_of
 
 
@@ -23,6 +24,7 @@ class Training(NamedTuple):
     target: Any
     places: TilePlaces
     here: dict[int, int]  # row in the bank of the grid in focus -> class id
+    grids: dict[str, TileGrid]  # by slide
 
 
 def gather(labels: LabelSet, bank: GridBank, elsewhere: Elsewhere) -> Training:
@@ -37,6 +39,7 @@ def gather(labels: LabelSet, bank: GridBank, elsewhere: Elsewhere) -> Training:
     parts = [features[[n for _, n in placed]]]
     if found:
         parts.append(projection.transform(np.stack([*found.values()])))
+    away = {others[n].slide for n in found}
     used = tuple([row for row, _ in placed] + [others[n] for n in found])
     at = np.array([row.tile for row in used], np.intp).reshape(-1, 2)
     return Training(
@@ -45,6 +48,7 @@ def gather(labels: LabelSet, bank: GridBank, elsewhere: Elsewhere) -> Training:
         np.array([ids[name_key(row.class_name)] for row in used], np.intp),
         TilePlaces([row.slide for row in used], at[:, 0], at[:, 1]),
         {n: ids[name_key(row.class_name)] for row, n in placed},
+        {bank.slide.identity: bank.grid} | {s: elsewhere.grids[s, bank.grid.name] for s in away},
     )
 
 

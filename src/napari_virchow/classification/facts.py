@@ -16,6 +16,8 @@ from napari_virchow.labels.edits import LabelRow
 from napari_virchow.tiles import Tile, TileGrid
 
 Form = Literal["csv", "geojson"]
+Place = tuple[str, str, Tile]
+"""A tile of a slide: identity of the slide, name of the grid, tile."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,11 +55,13 @@ class Painted:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A tile worth labelling next: the class predicted (0 for none), and why it is worth it."""
+    """A tile worth labelling next: the class predicted (0 for none) and its probability, and why
+    it is worth it."""
 
     slide: str
     tile: Tile
     predicted: int
+    probability: float
     reason: str
     score: float
 
@@ -70,6 +74,8 @@ class Assessment:
     ----------
     rows : tuple of LabelRow
         The labels it was trained on; `Suspect.row` and `Evaluation.cell` count into it.
+    grids : dict of str to TileGrid
+        By the identity of each slide in `rows`: where its tiles lie.
     suspects : tuple of Suspect
         Labels that are likely mistakes, the most likely first.
     queue : tuple of Queued
@@ -82,6 +88,7 @@ class Assessment:
     evaluation: Evaluation
     curve: tuple[CurvePoint, ...]
     rows: tuple[LabelRow, ...]
+    grids: dict[str, TileGrid]
     suspects: tuple[Suspect, ...]
     queue: tuple[Queued, ...]
     stop: StopSignal

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_virchow.classification.examples import Training
-from napari_virchow.classification.facts import Assessment, Painted, Queued
+from napari_virchow.classification.facts import Assessment, Painted, Place, Queued
 from napari_virchow.classify import TileClassifier, evaluate_labels
 from napari_virchow.classify.features import Matrix
 from napari_virchow.classify.folds import TilePlaces, plan_folds
@@ -45,6 +47,7 @@ def assess(
     training: Training,
     compact: Matrix,
     trainings: Trainings,
+    passed: Collection[Place] = (),
 ) -> Assessment:
     """Cross-validate, audit and look for the tiles worth labelling next.
 
@@ -52,6 +55,8 @@ def assess(
     ----------
     compact : ndarray of shape (n, q), float32
         Compact features of the painted tiles.
+    passed : collection of Place
+        Not to be queued.
     """
     names = painted.names
     y, features = training.target, training.features
@@ -66,27 +71,44 @@ def assess(
         evaluation=evaluation,
         curve=learning_curve(y, plan, scorer(features, y)),
         rows=training.rows,
+        grids=training.grids,
         suspects=audit_labels(examples, evaluation, names=names),
-        queue=_queue(painted, training, compact),
+        queue=_queue(painted, training, compact, frozenset(passed)),
         stop=stop_signal(
             trainings.rounds, dict(classifier.counts), evaluation=evaluation, names=names
         ),
     )
 
 
-def _queue(painted: Painted, training: Training, compact: Matrix) -> tuple[Queued, ...]:
+def _queue(
+    painted: Painted,
+    training: Training,
+    compact: Matrix,
+    passed: Collection[Place],
+) -> tuple[Queued, ...]:
     if not training.here:
         return ()
     tiles = painted.tiles
+    here = {p[2] for p in passed if p[:2] == (painted.slide, painted.grid.name)}
+    skip = [n for n, at in enumerate(tiles.tolist()) if tuple(at) in here] if here else []
     found = suggest_tiles(
         compact,
         painted.predictions,
         training.here,
         TilePlaces([painted.slide] * len(tiles), tiles[:, 0], tiles[:, 1]),
         k=QUEUE,
+        skip=skip,
         names=painted.names,
     )
+    best = painted.predictions.probability.max(axis=1)
     return tuple(
-        Queued(painted.slide, Tile(*tiles[s.row].tolist()), s.class_id, s.reason, s.score)
+        Queued(
+            painted.slide,
+            Tile(*tiles[s.row].tolist()),
+            s.class_id,
+            float(best[s.row]),
+            s.reason,
+            s.score,
+        )
         for s in found
     )

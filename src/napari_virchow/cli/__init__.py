@@ -20,12 +20,14 @@ from napari_virchow.cli.arguments import (
     add_file_arguments,
     add_json,
 )
-from napari_virchow.cli.study import add_evaluate_arguments
+from napari_virchow.cli.search import add_search_arguments
+from napari_virchow.cli.study import add_evaluate_arguments, add_pretrain_arguments
 
 PROGRAM = "napari-virchow"
 EXPECTED = frozenset(
     ("UsageError", "BadInput", "SlideError", "EncoderUnavailable", "StoreError")
     + ("TrainingError", "ModelError", "JournalError", "FrameError", "CohortError", "TileSetError")
+    + ("PretrainError",)
     + ("OSError", "ValueError")
 )
 FAILED, BAD_INPUT, STOPPED, PIPE_CLOSED = 1, 2, 130, 141
@@ -140,8 +142,12 @@ def _parser() -> _Parser:
     add_classify_arguments(commands, _classify)
     add_file_arguments(commands, _files)
 
+    add_search_arguments(add("search", _study, "Find tiles that look like a place on a slide"))
+
     text = "Evaluate encoders on labelled tiles, by the protocol of the Virchow2 paper"
     add_evaluate_arguments(add("evaluate", _study, text))
+    text = "Pretrain an encoder on slides, by the recipe of Virchow2"
+    add_pretrain_arguments(add("pretrain", _study, text))
 
     demo = add("demo", _demo, "Open napari on the sample slide, with the built-in encoder")
     demo.add_argument("--screenshot", type=Path, metavar="FILE", help="take a picture and quit")

@@ -137,11 +137,17 @@ def _add_import_arguments(take: argparse.ArgumentParser) -> None:
     take.add_argument("--from", dest="format", metavar="FORMAT", help="default: by its content")
     take.add_argument("--rule", choices=("centre", "half"), default="centre")
     take.add_argument("--objects", choices=("annotation", "tile", "all"), default="annotation")
+    take.add_argument("--min-probability", type=float, default=0.5, metavar="X", help="of WSInfer")
+    take.add_argument("--geojson", type=Path, metavar="FILE", help="write the objects for QuPath")
     take.add_argument("--dry-run", action="store_true", help="only say what would happen")
     theirs = take.add_argument_group("embeddings of another tool, and what its file does not say")
     theirs.add_argument("--encoder", metavar="NAME", help="who made them")
     theirs.add_argument("--tile-size", type=_pixels, metavar="PX", help="in level-0 pixels")
     theirs.add_argument("--coords", type=Path, metavar="FILE", help="CLAM's places of the tiles")
+    theirs.add_argument("--key", metavar="NAME", help="of AnnData's matrix or LazySlide's table")
+    theirs.add_argument(
+        "--spatial", choices=("corner", "centre"), help="what AnnData's obsm['spatial'] is"
+    )
     theirs.add_argument("--snap", action="store_true", help="take tiles as the nearest of a grid")
     theirs.add_argument("--verify", metavar="NAME", help="the encoder to verify with, or no")
     theirs.add_argument("--weights", metavar="FILE", help="of that encoder")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_virchow.encoders import Encoder, EncoderSpec
+    from napari_virchow.encoders import Encoder
     from napari_virchow.session import Session
     from napari_virchow.slide import Slide
     from napari_virchow.states import Progress, TileUpdate
@@ -175,7 +175,9 @@ def embed_slides(
 
 def choose_mpp(options: EmbedOptions) -> float:
     """Return the magnification to work at, which must be one of the encoder's."""
-    allowed = _spec_of(options.encoder).allowed_mpp
+    from napari_virchow.encoders import find_spec
+
+    allowed = find_spec(options.encoder).allowed_mpp
     if options.mpp is None:
         return min(allowed, key=lambda mpp: abs(mpp - DEFAULT_MPP))
     if options.mpp not in allowed:
@@ -185,15 +187,6 @@ def choose_mpp(options: EmbedOptions) -> float:
             "pass one of these as --mpp."
         )
     return options.mpp
-
-
-def _spec_of(name: str) -> EncoderSpec:
-    from napari_virchow.encoders import SPECS
-
-    known = name.removesuffix("@random")
-    if known not in SPECS:
-        raise BadInput(f"there is no encoder {name!r}: choose one of {', '.join(SPECS)}.")
-    return SPECS[known]
 
 
 def check_store(folder: Path) -> None:

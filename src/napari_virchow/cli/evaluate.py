@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from napari_virchow.encoders import SPECS, Encoder, load_encoder
+from napari_virchow.encoders import Encoder, find_spec, load_encoder
 from napari_virchow.evaluate import Protocol, Result, TileSetError, evaluate
 from napari_virchow.evaluate.embed import HISTOGRAM, histogram_encoder
 from napari_virchow.evaluate.published import read_sets
@@ -65,8 +65,7 @@ def _sets_of(text: str, options: argparse.Namespace, show: Callable[[str], None]
 def _load(text: str, device: str, show: Callable[[str], None]) -> Encoder:
     """Load an encoder; with class+mean where it has that, which holds the class token too."""
     name, _, weights = text.partition("=")
-    spec = SPECS.get(name.removesuffix("@random"))
-    both = spec is not None and "class+mean" in spec.poolings
+    both = "class+mean" in find_spec(name).poolings
     return load_encoder(
         name,
         weights=weights or None,

@@ -9,8 +9,12 @@ from pathlib import Path
 
 from napari_virchow.cli import interop, qupath
 from napari_virchow.cli.qupath import Answer, Handler, Job
+from napari_virchow.interop.anndata import is_anndata
+from napari_virchow.interop.asap import is_asap
 from napari_virchow.interop.clam import is_clam
+from napari_virchow.interop.spatialdata import is_spatialdata
 from napari_virchow.interop.trident import is_trident
+from napari_virchow.interop.wsinfer import is_wsinfer
 from napari_virchow.labels.agreement import COLUMNS
 
 
@@ -78,6 +82,20 @@ FORMATS: dict[str, Format] = {
             interop.import_trident,
             is_trident,
         ),
+        Format(
+            "anndata",
+            "embeddings",
+            interop.export_anndata,
+            interop.import_anndata,
+            is_anndata,
+        ),
+        Format(
+            "spatialdata",
+            "embeddings",
+            interop.export_spatialdata,
+            interop.import_spatialdata,
+            is_spatialdata,
+        ),
         Format("clam", "embeddings", interop.export_clam, interop.import_clam, is_clam),
         Format(
             "geojson",
@@ -86,7 +104,15 @@ FORMATS: dict[str, Format] = {
             qupath.import_geojson,
             is_geojson,
         ),
+        Format("asap", "annotations", interop.export_asap, interop.import_asap, is_asap),
         Format("csv", "labels", qupath.export_table, qupath.import_table, is_label_table),
+        Format(
+            "wsinfer",
+            "tiles with probabilities",
+            None,
+            interop.import_wsinfer,
+            lambda path: is_wsinfer(first_line(path)),
+        ),
     )
 }
 

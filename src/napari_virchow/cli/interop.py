@@ -1,4 +1,4 @@
-"""Embeddings of other tools on the command line: written, taken over, and verified."""
+"""Other tools on the command line: their embeddings, verified, and their annotations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_virchow.cli.qupath import Answer, Job, grid_of
+import numpy as np
+import shapely
+
+from napari_virchow.cli.qupath import (
+    Answer,
+    Content,
+    Found,
+    Job,
+    gather,
+    grid_of,
+    regions_of,
+    take_over,
+)
 from napari_virchow.interop import (
     Check,
     Placed,
@@ -19,10 +31,18 @@ from napari_virchow.interop import (
     place_tiles,
     store_embeddings,
 )
+from napari_virchow.interop.anndata import read_anndata, write_anndata
+from napari_virchow.interop.asap import read_asap, write_asap
 from napari_virchow.interop.checking import at_hand
 from napari_virchow.interop.clam import read_clam, write_clam
+from napari_virchow.interop.spatialdata import read_spatialdata, write_spatialdata
 from napari_virchow.interop.stored import embeddings_of, encoder_of
 from napari_virchow.interop.trident import read_trident, write_trident, write_trident_coords
+from napari_virchow.interop.wsinfer import read_wsinfer
+from napari_virchow.qupath.classes import PathClass
+from napari_virchow.qupath.frame import SlideBox, whole_slide
+from napari_virchow.qupath.objects import PathObject
+from napari_virchow.tiles import Tile
 from napari_virchow.training import stored_of
 
 if TYPE_CHECKING:
@@ -57,6 +77,39 @@ def export_clam(job: Job) -> Answer:
     return _export(job, write)
 
 
+def export_anndata(job: Job) -> Answer:
+    """Write embeddings as AnnData, to .h5ad or .zarr."""
+
+    def write(options: argparse.Namespace, ours: SlideEmbeddings) -> list[Path]:
+        write_anndata(options.out, ours)
+        return [options.out]
+
+    return _export(job, write)
+
+
+def export_spatialdata(job: Job) -> Answer:
+    """Write embeddings as a folder of LazySlide."""
+
+    def write(options: argparse.Namespace, ours: SlideEmbeddings) -> list[Path]:
+        write_spatialdata(options.out, ours)
+        return [options.out]
+
+    return _export(job, write)
+
+
+def import_anndata(job: Job) -> Answer:
+    """Take over embeddings from AnnData."""
+    return _import(
+        job,
+        lambda options: read_anndata(options.file, key=options.key, spatial=options.spatial),
+    )
+
+
+def import_spatialdata(job: Job) -> Answer:
+    """Take over embeddings from LazySlide."""
+    return _import(job, lambda options: read_spatialdata(options.file, key=options.key))
+
+
 def import_trident(job: Job) -> Answer:
     """Take over embeddings from TRIDENT."""
     return _import(job, lambda options: read_trident(options.file))
@@ -65,6 +118,55 @@ def import_trident(job: Job) -> Answer:
 def import_clam(job: Job) -> Answer:
     """Take over embeddings from CLAM."""
     return _import(job, lambda options: read_clam(options.file, options.coords))
+
+
+def export_asap(job: Job) -> Answer:
+    """Write regions of a slide for ASAP; with ``--what`` also tiles one by one."""
+    what, out = job.options.what or "regions", job.options.out
+    content = gather(job)
+    if content.class_ids is None:
+        raise ValueError("ASAP shows annotations of classes: choose --what regions or labels.")
+    objects = regions_of(job.options, content) if what == "regions" else _boxes(content)
+    written, left_out = write_asap(out, objects)
+    facts = {
+        "slide": job.slide.identity,
+        "file": str(out),
+        "what": what,
+        "grid": content.where.grid.name,
+        "tiles": len(content.where.tiles),
+        "written": written,
+        "left_out": left_out,
+    }
+    return f"{written} annotations in {out} ({what})", facts
+
+
+def import_asap(job: Job) -> Answer:
+    """Take over annotations of ASAP as labels."""
+    objects, problems = read_asap(job.options.file)
+    frame = whole_slide(SlideBox.of(job.slide))
+    grid = grid_of(job, None)
+    return take_over(job, Found(objects, problems, frame, grid, ("annotation",), "ASAP"))
+
+
+def import_wsinfer(job: Job) -> Answer:
+    """Take over the predictions of WSInfer as labels."""
+    objects = read_wsinfer(job.options.file, min_probability=job.options.min_probability)
+    frame = whole_slide(SlideBox.of(job.slide))
+    grid = grid_of(job, None)
+    return take_over(job, Found(objects, (), frame, grid, ("tile",), "WSInfer"))
+
+
+def _boxes(content: Content) -> list[PathObject]:
+    """Return classified tiles one by one, in level-0 pixels."""
+    kinds = {c.id: PathClass.of(c.name, c.color) for c in content.classes}
+    grid, ids = content.where.grid, np.asarray(content.class_ids).tolist()
+    found = []
+    for tile, class_id in zip(content.where.tiles.tolist(), ids, strict=True):
+        rect = grid.rect(Tile(*tile))
+        shape = shapely.box(rect.x, rect.y, rect.right, rect.bottom)
+        if class_id in kinds:
+            found.append(PathObject("", "tile", shape, path_class=kinds[class_id]))
+    return found
 
 
 def _export(job: Job, write: Write) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,19 +27,28 @@ from napari_virchow.qupath.export import (
     write_regions,
     write_tiles,
 )
-from napari_virchow.qupath.frame import Frame, FrameError, SlideBox, frame_of_block
+from napari_virchow.qupath.frame import (
+    BLOCK_KEY,
+    Frame,
+    FrameError,
+    SlideBox,
+    frame_block,
+    frame_of_block,
+)
 from napari_virchow.qupath.geojson import (
     ReadResult,
     check_suffix,
     count_objects,
     read_geojson,
     repair_file,
+    write_geojson,
 )
 from napari_virchow.qupath.groovy import project_script
 from napari_virchow.qupath.labelling import ImportPlan, apply_import, plan_import
-from napari_virchow.qupath.objects import OBJECT_TYPES
+from napari_virchow.qupath.objects import OBJECT_TYPES, ObjectType, PathObject
 from napari_virchow.qupath.placing import to_slide
 from napari_virchow.qupath.project import describe_project, read_project
+from napari_virchow.qupath.reading import Problem
 from napari_virchow.qupath.servers import frame_named, frame_of_objects
 from napari_virchow.slide import Slide, open_slide
 from napari_virchow.tiles import TILE_PX, TileGrid
@@ -65,6 +74,18 @@ class Content:
     class_ids: NDArray[np.integer[Any]] | None
     classes: tuple[Any, ...]
     columns: Measurements
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """The objects of a file in level-0 pixels, and which of them become labels of a grid."""
+
+    objects: Sequence[PathObject]
+    problems: Sequence[Problem]
+    frame: Frame
+    grid: TileGrid
+    kinds: Sequence[ObjectType]
+    origin: str
 
 
 Handler = Callable[[Job], Answer]
@@ -111,17 +132,7 @@ def export_geojson(job: Job) -> Answer:
     content = gather(job)
     where = replace(content.where, frame=frame)
     if what == "regions":
-        if content.class_ids is None:
-            raise ValueError("Regions need classes: give --model, or label some tiles.")
-        objects = region_objects(
-            where,
-            content.class_ids,
-            content.classes,
-            content.columns,
-            simplify=options.simplify,
-            min_tiles=options.min_tiles,
-        )
-        report = write_regions(options.out, where, objects)
+        report = write_regions(options.out, where, regions_of(options, content))
     else:
         report = write_tiles(
             options.out, where, content.class_ids, content.classes, content.columns
@@ -136,6 +147,20 @@ def export_geojson(job: Job) -> Answer:
         **report.to_json(),
     }
     return f"{report.written} objects in {options.out} ({what}, frame: {frame.name})", facts
+
+
+def regions_of(options: argparse.Namespace, content: Content) -> list[PathObject]:
+    """Return the regions of the classes of some tiles, in level-0 pixels."""
+    if content.class_ids is None:
+        raise ValueError("Regions need classes: give --model, or label some tiles.")
+    return region_objects(
+        content.where,
+        content.class_ids,
+        content.classes,
+        content.columns,
+        simplify=options.simplify,
+        min_tiles=options.min_tiles,
+    )
 
 
 def export_table(job: Job) -> Answer:
@@ -169,26 +194,46 @@ def import_geojson(job: Job) -> Answer:
     options = job.options
     found = read_geojson(options.file)
     frame = _frame_of(job, found)
-    objects = to_slide(found.objects, frame)
     kinds = OBJECT_TYPES if options.objects == "all" else (options.objects,)
+    objects = to_slide(found.objects, frame)
+    read = Found(objects, found.problems, frame, grid_of(job, found), kinds, "QuPath")
+    return take_over(job, read)
+
+
+def take_over(job: Job, found: Found) -> Answer:
+    """Label the tiles that objects lie on; with ``--geojson`` also write them for QuPath."""
+    options = job.options
     with _labels(options) as labels:
         plan = plan_import(
-            labels, objects, job.slide.identity, grid_of(job, found), options.rule, kinds=kinds
+            labels,
+            found.objects,
+            job.slide.identity,
+            found.grid,
+            options.rule,
+            kinds=found.kinds,
         )
-        changed = 0 if options.dry_run else apply_import(labels, plan)
+        text = f"import {{tiles}} from {found.origin}"
+        changed = 0 if options.dry_run else apply_import(labels, plan, text=text)
     facts = {
         "file": str(options.file),
         "slide": job.slide.identity,
         "objects": len(found.objects),
         "counts": count_objects(found.objects),
         "malformed": [{"index": p.index, "reason": p.reason} for p in found.problems],
-        "frame": frame.to_block(),
+        "frame": found.frame.to_block(),
         "plan": plan.to_json(),
         "changed": changed,
         "dry_run": bool(options.dry_run),
         "labels": str(options.labels or default_journal()),
+        "geojson": None if options.geojson is None else str(options.geojson),
     }
-    return _describe(plan, facts, frame), facts
+    said = _describe(plan, facts, found.frame)
+    if options.geojson is not None:
+        frame, box = _frame_to_write(job), SlideBox.of(job.slide)
+        foreign = {BLOCK_KEY: frame_block(frame, job.slide.identity, box)}
+        report = write_geojson(options.geojson, found.objects, frame=frame, foreign=foreign)
+        said += f"\n{report.written} objects in {options.geojson} (frame: {frame.name})"
+    return said, facts
 
 
 def import_table(job: Job) -> Answer:

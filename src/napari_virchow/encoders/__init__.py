@@ -12,9 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_virchow.encoders import devices
+from napari_virchow.encoders.checking import check, probe_tiles
 from napari_virchow.encoders.endpoint import Endpoint, find_key
 from napari_virchow.encoders.hub import fetch_weights, log_in
-from napari_virchow.encoders.specs import SPECS, EncoderSpec, EncoderUnavailable, Pooling, ViTConfig
+from napari_virchow.encoders.specs import (
+    RANDOM_SUFFIX,
+    SPECS,
+    EncoderSpec,
+    EncoderUnavailable,
+    Pooling,
+    ViTConfig,
+)
+from napari_virchow.encoders.trained import (
+    all_specs,
+    find_spec,
+    own_folder,
+    read_trained,
+    remember_trained,
+)
 from napari_virchow.encoders.weights import (
     fill_model,
     find_weights,
@@ -26,16 +41,23 @@ from napari_virchow.encoders.weights import (
 if TYPE_CHECKING:
     from napari_virchow.encoders.vit import ViT
 
-__all__ = ["SPECS", "Encoder", "EncoderSpec", "EncoderUnavailable", "load_encoder", "log_in"]
+__all__ = [
+    "SPECS",
+    "Encoder",
+    "EncoderSpec",
+    "EncoderUnavailable",
+    "all_specs",
+    "find_spec",
+    "load_encoder",
+    "log_in",
+]
 
-RANDOM_SUFFIX = "@random"
 # Part of a random encoder's identity: change it when the way weights are drawn changes.
 RANDOM_RECIPE = "normal-0.02-v1"
 RANDOM_SEED = 0
 TEXTURE_BATCH = 32
 TEXTURE_PART = 4
 ENDPOINT_BATCH = 16
-SAME_COSINE = 0.999
 
 Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 Tell = Callable[[str], None]
@@ -154,6 +176,8 @@ def load_encoder(
     ----------
     name : str
         A row of `SPECS`; with "@random" at its end, random weights (for tests and benchmarks).
+        Or the folder of an encoder of your own, as `pretrain` writes it; its name is enough once
+        it was used.
     weights : Path or str, optional
         A local ``.safetensors``, ``.bin`` or ``.pth`` file, or a folder with one, instead of the
         hub; for encoders that are not downloadable also the https address of an Azure endpoint.
@@ -179,6 +203,9 @@ def load_encoder(
     """
     tell = on_progress or _say_nothing
     spec, random = _look_up(name, weights)
+    own = own_folder(name)
+    if own is not None and weights is None and not random:
+        weights = read_trained(own)[1]
     chosen = cast(Pooling, pooling or spec.pooling)
     spec.dim_of(chosen)  # refuses a pooling the encoder does not have
     if spec.architecture is None:
@@ -197,6 +224,8 @@ def load_encoder(
         encoder = _from_files(spec, spec.architecture, chosen, where, files, tell)
     tell("Checking…")
     check(encoder)
+    if own is not None:
+        remember_trained(own)
     return encoder
 
 
@@ -206,9 +235,7 @@ def _say_nothing(_: str) -> None:
 
 def _look_up(name: str, weights: Path | str | None) -> tuple[EncoderSpec, bool]:
     random = name.endswith(RANDOM_SUFFIX)
-    spec = SPECS.get(name.removesuffix(RANDOM_SUFFIX))
-    if spec is None:
-        raise EncoderUnavailable(f"there is no encoder {name!r}: choose one of {', '.join(SPECS)}.")
+    spec = find_spec(name)
     if spec.architecture is None and (random or weights is not None):
         raise EncoderUnavailable(f"{spec.name} is built in and takes no weights: leave them out.")
     if random and weights is not None:
@@ -254,7 +281,7 @@ def _describe_in_threads(describe: Embed, tiles: NDArray[np.uint8]) -> NDArray[n
 def _endpoint(spec: EncoderSpec, pooling: Pooling, endpoint: Endpoint, tell: Tell) -> Encoder:
     tell(f"Asking {endpoint.host}…")
     # What it returns is what there is: its length is taken from its first answer, not the row.
-    dim = endpoint.embed(_probe_tiles(spec.input_px)[:1]).shape[1]
+    dim = endpoint.embed(probe_tiles(spec.input_px)[:1]).shape[1]
     if pooling != spec.pooling and dim != spec.dim_of(pooling):
         raise EncoderUnavailable(
             f"the endpoint {endpoint.host} returns embeddings of {dim} numbers, which is not the "
@@ -342,43 +369,3 @@ def _vit_encoder(
         embed_batch=vit_embedder(model, spec, pooling, device),
         random=random,
     )
-
-
-def check(encoder: Encoder) -> None:
-    """Embed a seeded tile twice and a white one, and refuse an encoder that cannot be trusted.
-
-    Raises
-    ------
-    EncoderUnavailable
-        If an embedding has another length than it should, is not finite, differs between two
-        runs, or is the same whatever the tile.
-    """
-    tiles = _probe_tiles(encoder.spec.input_px)
-    title = encoder.spec.title
-    advice = "use other weights, or report this."
-    try:
-        first, white = encoder.encode(tiles)
-        again = encoder.encode(tiles[:1])[0]
-    except ValueError as error:  # a row of another length does not fit in the array
-        raise EncoderUnavailable(
-            f"{title} does not embed as its row says ({error}): {advice}"
-        ) from error
-    if not np.isfinite([first, white, again]).all():
-        raise EncoderUnavailable(f"{title} returns numbers that are not finite: {advice}")
-    span = np.abs(first).max()
-    if np.ptp(first) == 0 or np.abs(first - white).max() <= 1e-6 * span:
-        raise EncoderUnavailable(f"{title} embeds every tile the same: {advice}")
-    cosine = first @ again / (np.linalg.norm(first) * np.linalg.norm(again))
-    if cosine < SAME_COSINE:
-        raise EncoderUnavailable(
-            f"{title} embeds the same tile differently the second time "
-            f"(cosine {cosine:.4f}): {advice}"
-        )
-
-
-def _probe_tiles(px: int) -> NDArray[np.uint8]:
-    """Return a tile of pink and violet blots and a white one, (2, px, px, 3)."""
-    generator = np.random.default_rng(7)
-    blots = generator.integers(90, 240, (px // 14 + 1, px // 14 + 1, 3)).astype(np.uint8)
-    tile = blots.repeat(14, axis=0).repeat(14, axis=1)[:px, :px]
-    return np.stack([tile, np.full_like(tile, 255)])

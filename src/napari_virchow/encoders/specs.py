@@ -10,6 +10,7 @@ from typing import Literal
 Pooling = Literal["class", "class+mean", "descriptor"]
 Gate = Literal["none", "click-through", "approval", "not downloadable"]
 Triple = tuple[float, float, float]
+RANDOM_SUFFIX = "@random"
 
 
 class EncoderUnavailable(Exception):

@@ -58,7 +58,7 @@ class ViT(nn.Module):
         patch_tokens : Tensor of shape (n, n_patches, width), float32
             Row by row, without the register tokens.
         """
-        tokens = self._with_positions(self.patch_embed(images))
+        tokens = self.with_positions(self.patch_embed(images))
         for block in self.blocks:
             tokens = block(tokens)
         tokens = self.norm(tokens)
@@ -71,8 +71,13 @@ class ViT(nn.Module):
                 module.to(dtype)
         return self
 
-    def _with_positions(self, patches: Tensor) -> Tensor:
-        """Put the prefix before (n, rows, cols, width) patches and add the positions."""
+    def with_positions(self, patches: Tensor) -> Tensor:
+        """Put the prefix before (n, rows, cols, width) patches and add the positions.
+
+        Returns
+        -------
+        Tensor of shape (n, prefix tokens + rows × cols, width), float32
+        """
         n, rows, cols, _ = patches.shape
         prefix = [self.cls_token.expand(n, -1, -1)]
         if self.config.registers:

@@ -208,14 +208,10 @@ def open_h5(file: Path) -> Any:
     Raises
     ------
     TileSetError
-        If h5py is not installed, or the file is damaged.
+        If the file is damaged.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise TileSetError(
-            f"{file} is an HDF5 file: run pip install 'napari-virchow[evaluate]' to read it."
-        ) from error
+    import h5py
+
     try:
         return h5py.File(file, "r")
     except OSError as error:

@@ -28,7 +28,7 @@ from napari_virchow.qupath.frame import BLOCK_KEY, Frame
 from napari_virchow.qupath.objects import PathObject, flatten
 from napari_virchow.qupath.placing import to_qupath
 from napari_virchow.qupath.reading import Problem, parse_features
-from napari_virchow.qupath.safety import Repairs, safe_features, without_nulls
+from napari_virchow.qupath.safety import Repairs, safe_features, with_id, without_nulls
 
 GEOMETRIES = frozenset(
     ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
@@ -257,7 +257,7 @@ def safe_objects(
     valid = shapely.is_valid(shapes).tolist()
     for index, (one, is_valid) in enumerate(zip(objects, valid, strict=True), start):
         made = repairs.counts["id made"]
-        feature = to_feature(one, repairs)
+        feature = with_id(to_feature(one, repairs), one.geometry, index, repairs)
         fresh = repairs.counts["id made"] > made
         fine = is_valid and not one.geometry.is_empty
         several = safe_features(feature, one.geometry, index, repairs, is_valid=fine, strict=strict)

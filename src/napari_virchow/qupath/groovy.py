@@ -12,7 +12,7 @@ from napari_virchow.qupath.project import Project, ProjectError, ProjectImage
 # QuPath's import only ever adds; this replaces what has the same id. An object that lies where it
 # lay is changed in place, which keeps its children and its place in the hierarchy.
 MERGE = """\
-def merge = { hierarchy, objects ->
+def merge(hierarchy, objects) {
     def known = [:]
     hierarchy.getFlattenedObjectList(null).each { known[it.getID()] = it }
     def box = { roi -> [roi.getBoundsX(), roi.getBoundsY(), roi.getBoundsWidth(), \
@@ -41,6 +41,49 @@ roi.getBoundsHeight(), roi.getArea()] }
     return [added.size() - removed.size(), updated + removed.size()]
 }
 """
+
+# What the live link needs beyond plain calls. `onScreen` waits, so that what is read back is new.
+BRIDGE = (
+    """\
+class NapariVirchowBridge {
+"""
+    + MERGE
+    + """
+def onScreen(task) {
+    def done = new java.util.concurrent.CountDownLatch(1)
+    javafx.application.Platform.runLater { try { task() } finally { done.countDown() } }
+    done.await(2, java.util.concurrent.TimeUnit.SECONDS)
+}
+String view(viewer) {
+    return [viewer.getCenterPixelX(), viewer.getCenterPixelY(), viewer.getDownsampleFactor(), \
+viewer.getRotation(), viewer.getZPosition(), viewer.getTPosition()].join(' ')
+}
+String look(viewer, double x, double y, double downsample) {
+    onScreen {
+        viewer.setDownsampleFactor(downsample)
+        viewer.setCenterPixelLocation(x, y)
+    }
+    return view(viewer)
+}
+String builder(server) {
+    try {
+        def kind = Class.forName('qupath.lib.images.servers.ImageServerBuilder$ServerBuilder', \
+true, server.getClass().getClassLoader())
+        return qupath.lib.io.GsonTools.getInstance().toJson(server.getBuilder(), kind)
+    } catch (Exception error) {
+        return ''
+    }
+}
+int addClass(classes, name, int color) {
+    if (classes.any { it.toString() == name }) return 0
+    def made = qupath.lib.objects.classes.PathClass.fromString(name, color)
+    onScreen { classes.add(made) }
+    return 1
+}
+}
+return new NapariVirchowBridge()
+"""
+)
 
 _PROJECT = """\
 // Made by napari-virchow. In QuPath: Automate > Script editor, then Run > Run for project.

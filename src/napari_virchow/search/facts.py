@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_virchow.tiles import Rect, Tile, TileGrid
+from napari_virchow.training import encoder_name
 
 Scope = Literal["slide", "chosen", "store"]
 Order = Literal["score", "slide", "diversity"]
@@ -82,7 +83,7 @@ class Options:
     class_token_only: bool = False
     exclude_within: int = 1
     group_neighbours: bool = False
-    negative_weight: float = 0.5
+    negative_weight: float = 0.3
     k: int = 200
 
     def __post_init__(self) -> None:
@@ -125,7 +126,8 @@ class Kind:
     @property
     def name(self) -> str:
         """The encoder without weights and pooling."""
-        return self.encoder.rpartition("-")[0].rpartition("-")[0] or self.encoder
+        known = encoder_name(self.encoder)
+        return known if known != self.encoder else known.split("-")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,55 @@
+"""An encoder of one's own is chosen by its file once, and by its name from then on."""
+
+from __future__ import annotations
+
+import pytest
+from qtpy.QtWidgets import QFileDialog
+
+from napari_virchow._napari.encoder_box import OWN
+from napari_virchow.encoders import trained
+from napari_virchow.encoders.specs import ViTConfig
+from napari_virchow.encoders.vit import random_vit
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A small encoder as `pretrain` writes it."""
+    config = ViTConfig(14, 24, 2, 2, 48, image_px=112)
+    return trained.write_encoder(
+        tmp_path / "encoder",
+        random_vit(config).state_dict(),
+        name="colon-1",
+        architecture=config,
+        allowed_mpp=(0.5, 1.0),
+        licence="CC0",
+        trained={"step": 7},
+    )
+
+
+def test_an_encoder_of_ones_own_is_loaded_listed_and_remembered(
+    dock, open_slide, slide_file, own, monkeypatch, until
+):
+    open_slide(slide_file)
+    widget = dock()
+    box = widget.encoder_box
+    until(lambda: widget.session.progress.done > 0)
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(own / trained.FACTS), ""))
+
+    box.combo.setCurrentIndex(box.combo.findData(OWN))
+
+    until(lambda: box.combo.currentText() == "colon-1 (your own)" and box.ready)
+    assert widget.session.encoder.spec.name == "colon-1"
+    assert "CC0" in box.terms.text()
+    assert "48 numbers per tile" in box.status.text()
+    until(lambda: widget.session.progress.done > 0 and widget.session.wait(0))
+    again = type(box)()
+    assert again.combo.findData("colon-1") > 0
+    again.deleteLater()
+
+
+def test_choosing_nothing_changes_nothing(dock, monkeypatch, until):
+    widget = dock()
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: ("", ""))
+    widget.encoder_box.combo.setCurrentIndex(widget.encoder_box.combo.findData(OWN))
+    assert widget.encoder_box.spec.name == "texture"
+    assert widget.encoder_box.ready
