@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,10 +23,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_virchow._napari.grid_choice import GridChoice
+from napari_virchow._napari.import_words import class_colors, plan_words
 from napari_virchow._napari.parts import Note, button, swatch
 from napari_virchow._napari.tasks import Tasks
-from napari_virchow.qupath.classes import PathClass
-from napari_virchow.qupath.drawing import UNCLASSIFIED
 from napari_virchow.qupath.frame import Frame, FrameError, SlideBox, in_words
 from napari_virchow.qupath.incoming import (
     CLIPBOARD,
@@ -38,7 +36,7 @@ from napari_virchow.qupath.incoming import (
 )
 from napari_virchow.qupath.kept import KeptObjects
 from napari_virchow.qupath.labelling import ImportPlan, apply_import, plan_import
-from napari_virchow.qupath.objects import ObjectType, flatten
+from napari_virchow.qupath.objects import ObjectType
 from napari_virchow.qupath.servers import frame_named
 from napari_virchow.session import Session
 from napari_virchow.slide import Slide, SlideError
@@ -223,7 +221,7 @@ class ImportBox(QWidget):
 
     def _fill_tree(self, incoming: Incoming) -> None:
         self.tree.clear()
-        colors = _colors(incoming)
+        colors = class_colors(incoming)
         for kind, classes in incoming.counts.items():
             for name, n in classes.items():
                 item = QTreeWidgetItem([f"{name} · {kind}", f"{n:,}"])
@@ -357,29 +355,6 @@ class ImportBox(QWidget):
             self.look_into(name)
 
 
-def plan_words(plan: ImportPlan) -> str:
-    """Return what labels would come of annotations."""
-    if not plan.n_tiles:
-        lines = ["No tile lies in an annotation of a class."]
-    else:
-        each = ", ".join(f"{name} {len(tiles):,}" for name, tiles in plan.tiles.items())
-        lines = [f"{plan.n_tiles:,} tiles: {each}."]
-    if plan.new_classes:
-        lines.append(f"New classes: {', '.join(plan.new_classes)}.")
-    if plan.relabelled:
-        lines.append(f"{len(plan.relabelled):,} tiles have another label now.")
-    if plan.conflicts:
-        lines.append(f"{len(plan.conflicts):,} tiles lie in two classes and get none.")
-    lines += [f"{n:,} objects of {name} are left out." for name, n in plan.ignored.items()]
-    if plan.unclassified:
-        lines.append(f"{plan.unclassified:,} objects without a class are left out.")
-    if plan.without_area:
-        lines.append(f"{plan.without_area:,} points or lines are left out.")
-    for name, (ours, theirs) in plan.recolored.items():
-        lines.append(f"{name} keeps its colour {ours} ({theirs} in QuPath).")
-    return "\n".join(lines)
-
-
 def _plan(here: Here, incoming: Incoming, mpp: float, rule: Rule) -> ImportPlan:
     try:
         grid = here.slide.grid(mpp)
@@ -390,14 +365,3 @@ def _plan(here: Here, incoming: Incoming, mpp: float, rule: Rule) -> ImportPlan:
         kinds = ("tile", "detection", "cell")
     objects = list(incoming.objects)
     return plan_import(here.session.labels, objects, here.slide.identity, grid, rule, kinds=kinds)
-
-
-def _colors(incoming: Incoming) -> Mapping[str, str]:
-    found = {"unclassified": UNCLASSIFIED}
-    wanted = len({name for classes in incoming.counts.values() for name in classes})
-    for one in flatten(incoming.found.objects):
-        if isinstance(one.path_class, PathClass):
-            found.setdefault(one.path_class.name, one.path_class.hex_color)
-            if len(found) > wanted:
-                break
-    return found
