@@ -222,10 +222,9 @@ def test_predictions_and_slides_colour_the_map(viewer, full, until):
         QTest.keyClicks(page.selection.name, name)
         QTest.keyClick(page.selection.name, Qt.Key.Key_Return)
         until(lambda name=name: name in said(dock).values())
-    until(lambda: all(name in page.legend.text() for name in names), 60_000)
-    shown = dock.colors.shown
-    assert {e.text for e in shown.entries} == {*names, "No class"}
-    assert (shown.value > 0).sum() > 18
+    until(lambda: (dock.colors.shown.value > 0).any(), 60_000)
+    assert {e.text for e in dock.colors.shown.entries} == {*names, "No class"}
+    assert all(name in page.legend.text() for name in names)
     page.color_by.setCurrentText("Slide")
     until(lambda: "small.tif" in page.legend.text())
 

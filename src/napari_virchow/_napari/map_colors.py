@@ -165,6 +165,8 @@ def _predicted(mapped: Mapped, painted: Painted, labels: LabelSet) -> Coloring:
     at = mapped.number(painted.slide)
     if at < 0 or painted.grid != mapped.slides[at].grid or painted.encoder != mapped.encoder:
         return coloring.nothing(mapped, "The predictions are of another slide or tile size.")
+    if painted.predictions.kind != "classes":  # while one class is labelled: likeness to it
+        return coloring.nothing(mapped, _MISSING["Prediction"])
     return coloring.by_prediction(
         mapped, painted.slide, painted.tiles, painted.predictions.confident(), labels.classes
     )
