@@ -93,6 +93,11 @@ class SlideRows:
             return gone or bool(len(new))
 
     @property
+    def tiles(self) -> NDArray[np.int32]:
+        """Row and column of each tile, (n, 2)."""
+        return self._tiles[: self._n]
+
+    @property
     def nbytes(self) -> int:
         """Memory that is used, in bytes."""
         norms = sum(part.nbytes for part in self._norms.values())
@@ -177,10 +182,9 @@ class SlideRows:
         if self.axes is not None:
             w, offset = self.axes.directions.T @ w, offset + float(self.axes.mean @ w)
         length = np.float32(max(float(np.linalg.norm(w)), 1e-12))
-        product = torch.mv(
-            torch.from_numpy(rows), torch.from_numpy((w / length).astype(np.float16))
-        )
-        return tiles, (product.float().numpy() * length + np.float32(offset)) * norms
+        half = torch.from_numpy((w / length).astype(np.float16))
+        product = torch.mv(torch.from_numpy(rows), half).numpy().astype(np.float32)
+        return tiles, (product * length + np.float32(offset)) * norms
 
     def _append(self, tiles: NDArray[np.int32], full: NDArray[np.float16]) -> None:
         start, stop = self._n, self._n + len(tiles)
