@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_virchow.slide import Slide
 
 _MARGIN = 256  # candidates beyond those wanted: half precision may have swapped neighbours
-_MARGIN_SHORT = 800  # the same where only leading directions were compared
+_MARGIN_SHORT = 500  # the same where only leading directions were compared
 Describe = Callable[[str], tuple[str, str]]  # a slide's identity -> (name, path)
 
 
@@ -133,7 +133,7 @@ def _hits(scored: list[_Scored], query: Query, probe: Probe, describe: Describe)
     scores = [_without_examples(one, query) for one in scored]
     starts = np.cumsum([0, *map(len, scores)])
     short = any(one.slide.axes is not None for one in scored)
-    wanted = 4 * options.k + _MARGIN_SHORT if short else 2 * options.k + _MARGIN
+    wanted = 2 * options.k + (_MARGIN_SHORT if short else _MARGIN)
     if options.group_neighbours:
         wanted *= 9  # at the most so many tiles become one
     top = best(np.concatenate([*scores, np.empty(0, np.float32)]), wanted)
