@@ -195,6 +195,71 @@ def test_umap_can_be_cancelled_and_the_map_stays(viewer, full, until):
     assert np.array_equal(page.plot.raster.xy, before)
 
 
+def test_similar_tiles_are_searched_from_a_selection_and_colour_the_map(viewer, full, until):
+    dock, page = full, full.page
+    page.color_by.setCurrentText("Similarity")
+    until(lambda: "Find similar" in page.legend.text())
+    middle = page.plot.position(0).toPoint()
+    line(page.plot, [middle + QPoint(dx, dy) for dx, dy in ((-9, -9), (9, -9), (9, 9), (-9, 9))])
+    assert len(dock.hand.rows)
+    QTest.mouseClick(page.selection.alike, LEFT)
+    query = dock.session.similarity.query
+    assert 0 < len(query.positives) == min(25, len(dock.hand.rows))
+    until(lambda: dock.colors.shown.ramp is not None, 60_000)
+    assert "█" in page.legend.text()
+    assert dock.colors.shown.value[0] > 200  # itself
+    assert any("Similarity search" in name for name in viewer.window.dock_widgets)
+
+
+def test_predictions_and_slides_colour_the_map(viewer, full, until):
+    dock, page = full, full.page
+    page.color_by.setCurrentText("Prediction")
+    until(lambda: dock.colors.live is not None and "two classes" in page.legend.text(), 60_000)
+    names = ("Left", "Right")
+    x = dock.mapped.xy[:, 0]
+    for name, rows in zip(names, (x.argsort()[:9], x.argsort()[-9:]), strict=True):
+        dock.hand.select(np.sort(rows), "new")
+        QTest.keyClicks(page.selection.name, name)
+        QTest.keyClick(page.selection.name, Qt.Key.Key_Return)
+        until(lambda name=name: name in said(dock).values())
+    until(lambda: (dock.colors.shown.value > 0).any(), 60_000)
+    assert {e.text for e in dock.colors.shown.entries} == {*names, "No class"}
+    assert all(name in page.legend.text() for name in names)
+    page.color_by.setCurrentText("Slide")
+    until(lambda: "small.tif" in page.legend.text())
+
+
+def test_a_double_click_goes_to_a_tile_of_a_slide_that_is_not_open(
+    viewer, full, until, tmp_path_factory, open_slide
+):
+    from napari_virchow.sample import write_sample
+
+    dock, page = full, full.page
+    other = tmp_path_factory.mktemp("other") / "other.tif"
+    write_sample(other, width=1024, height=1024, seed=5)
+    slide = dock.session.open_slide(other)
+    dock.session.embed_slide(slide, mpp=0.5)
+    until(lambda: dock.session.wait(0.01), 60_000)
+    identity = slide.identity
+    dock.session.close_slide(slide)
+    page.scope.setCurrentIndex(page.scope.findData("store"))
+    page.scope.activated.emit(page.scope.currentIndex())
+    until(lambda: dock.mapped is not None and len(dock.mapped.slides) == 2, 60_000)
+    assert page.count.text().endswith("2 slides")
+    page.scope.setCurrentIndex(page.scope.findData("chosen"))
+    page.scope.activated.emit(page.scope.currentIndex())
+    until(lambda: dock.choice.dialog is not None, 60_000)
+    items = dock.choice.dialog.list
+    for n in range(items.count()):
+        if items.item(n).text() == "other.tif":
+            items.item(n).setCheckState(Qt.CheckState.Checked)
+    dock.choice.dialog.accept()
+    until(lambda: [s.identity for s in dock.mapped.slides] == [identity], 60_000)
+    QTest.mouseDClick(page.plot, LEFT, NONE, page.plot.position(0).toPoint())
+    until(lambda: dock._slide is not None and dock._slide.identity == identity, 60_000)
+    assert len([y for y in viewer.layers if "slide" in y.metadata]) == 2
+
+
 def test_an_empty_map_says_what_to_do_and_embeds_the_slide(viewer, show, until):
     dock = show()
     until(lambda: dock.page.embed.isVisible(), 60_000)

@@ -11,6 +11,7 @@ from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_virchow._napari import open_slide
+from napari_virchow._napari.jumper import Jumper
 from napari_virchow._napari.label_tool import LabelTool
 from napari_virchow._napari.link import Links
 from napari_virchow._napari.map_colors import MapColors
@@ -18,6 +19,7 @@ from napari_virchow._napari.map_hand import MapHand
 from napari_virchow._napari.map_layers import MapLayers
 from napari_virchow._napari.map_page import MapPage, count_words
 from napari_virchow._napari.map_paint import MapPaint
+from napari_virchow._napari.map_scope import MapScope
 from napari_virchow._napari.tasks import Tasks
 from napari_virchow._napari.thumbnails import Thumbnails
 from napari_virchow._napari.viewer import plain, session_of
@@ -30,7 +32,6 @@ from napari_virchow.mapping import (
     MappingError,
     MapProgress,
     Proposal,
-    Scope,
 )
 from napari_virchow.mapping.facts import Method
 from napari_virchow.mapping.proposals import Which
@@ -66,6 +67,8 @@ class EmbeddingMapWidget(QWidget):
         self.layers = MapLayers(self._viewer, self)
         self.page = MapPage(self._viewer, self.session, self.thumbnails)
         self.colors = MapColors(self.session, self)
+        self.choice = MapScope(self.session, self.page, self)
+        self.jumper = Jumper(self._viewer, self.page.slide_box, self)
         self.hand = MapHand(self.session, self.page, self.layers, self.colors, self)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
@@ -87,8 +90,8 @@ class EmbeddingMapWidget(QWidget):
         page.slide_box.ready.connect(self._on_slide)
         page.slide_box.failed.connect(self._on_failed)
         page.slide_box.open_wanted.connect(lambda: open_slide.ask_for_slide(self._viewer))
-        page.scope.currentIndexChanged.connect(self._look)
-        page.sizes.currentIndexChanged.connect(self._look)
+        self.choice.changed.connect(self._look)
+        self.choice.failed.connect(self._on_failed)
         page.arrange_by.currentIndexChanged.connect(self._on_arrange_by)
         page.color_by.currentIndexChanged.connect(self._recolor)
         page.again.clicked.connect(self._on_umap)
@@ -105,6 +108,7 @@ class EmbeddingMapWidget(QWidget):
         page.clusters.find_wanted.connect(self._on_find)
         page.clusters.accept_wanted.connect(self._on_accept)
         page.clusters.jump_wanted.connect(self.jump)
+        self.jumper.failed.connect(self._on_failed)
         self.tool.ended.connect(self.hand.pick)
         self.tool.hovered.connect(self.hand.hover)
         self.tool.mode_changed.connect(page.selection.show_mode)
@@ -155,16 +159,17 @@ class EmbeddingMapWidget(QWidget):
         self._on_encoder()
         self.hand.look_at(None if slide is None else slide.identity)
         self._recolor()
+        self.jumper.on_slide(slide, layer)
 
     def _on_encoder(self, _: object = None) -> None:
-        self.page.sizes.fill(self._slide, self.session.encoder, self.labels)
+        self.choice.look_at(self._slide, self.labels)
         self._look()
 
     def _look(self, *_: object) -> None:
         """Have the tiles mapped that are chosen now, unless they are already."""
         self.tool.grid = self.grid
         self.page.embed.setVisible(False)
-        scope = self._scope()
+        scope = self.choice.scope
         if scope is None or self.session.encoder is None:
             self._on_emptied(
                 "Open a slide to map its tiles."
@@ -182,30 +187,10 @@ class EmbeddingMapWidget(QWidget):
             if mapping.clusters is not None:
                 self._on_clustered(mapping.clusters)
 
-    def _scope(self) -> Scope | None:
-        mpp = self.page.sizes.currentData()
-        if mpp is None or self._slide is None:
-            return None
-        which = self.page.scope.currentData()
-        if which == "store":
-            return Scope(float(mpp))
-        slides = [self._slide.identity]
-        if which == "open":
-            box = self.page.slide_box
-            found = (box.slide_of(y) or y.metadata.get("slide") for y in box.layers)
-            slides = sorted({s.identity for s in found if s is not None})
-        return Scope(float(mpp), tuple(slides))
-
     @property
     def grid(self) -> TileGrid | None:
         """The grid in use on the slide that is looked at."""
-        mpp = self.page.sizes.currentData()
-        if self._slide is None or self._slide.mpp is None or mpp is None:
-            return None
-        try:
-            return self._slide.grid(float(mpp))
-        except SlideError:
-            return None
+        return self.choice.grid
 
     def _on_embed(self) -> None:
         grid = self.grid
@@ -230,9 +215,7 @@ class EmbeddingMapWidget(QWidget):
         page.embed.hide()
         page.plot.say("")
         self._arrange("pca" if self.mapping.arrangement is None else "umap")
-        n = f"{len(mapped):,}"
-        page.count.say(f"{n} tiles" if len(mapped) == mapped.n_total else f"sample: {n}")
-        page.count.setToolTip(count_words(mapped))
+        page.count.say(count_words(mapped))
         page.clusters.show_clusters(None, None, ())
         self._recolor()
 
@@ -385,15 +368,10 @@ class EmbeddingMapWidget(QWidget):
     # ---- elsewhere
 
     def jump(self, row: int) -> None:
-        """Move the camera to a tile of the map."""
-        if self.mapped is None or self._layer is None or self._slide is None:
-            return
-        slide, tile = self.mapped.tile(row)
-        if slide.identity != self._slide.identity:
-            self._on_failed(ValueError(f"That tile is on {slide.name}: choose that slide above."))
-            return
-        x, y = slide.grid.rect(tile).center
-        self._viewer.scene.camera.center = tuple(self._layer.data_to_world((y - 0.5, x - 0.5)))[-2:]
+        """Go to a tile of the map, on whatever slide it is."""
+        if self.mapped is not None:
+            slide, tile = self.mapped.tile(row)
+            self.jumper.jump(slide.identity, slide.path, slide.grid.rect(tile))
 
     def _show_search(self) -> None:
         self._viewer.window.add_plugin_dock_widget(open_slide.PLUGIN, "Similarity search")

@@ -37,13 +37,14 @@ class Legend(QLabel):
             bar = "".join(f"<span style='color:{_hex(c)}'>█</span>" for c in steps)
             self.setText(f"{low:.2f} {bar} {high:.2f}")
         else:
+            note = coloring.note
             entries = [
                 f"<a href='{e.value}' style='color:{ink}; text-decoration:none'>"
                 f"<span style='color:{e.color or _hex(_GREY[theme])}'>■</span>&nbsp;"
                 f"{_kept_together(e.text)}&nbsp;<small>{e.n_tiles:,}</small></a>&nbsp;&nbsp;"
                 for e in coloring.entries
             ]
-            self.setText(" ".join(entries))
+            self.setText(" ".join(entries) + (f"<br><small>{note}</small>" if note else ""))
 
 
 def palette_of(coloring: Coloring, theme: str) -> NDArray[np.uint8]:

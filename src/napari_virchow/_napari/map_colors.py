@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_virchow._napari.link import Links
@@ -13,8 +14,14 @@ from napari_virchow.labels import LabelSet
 from napari_virchow.labels.edits import LabelChange
 from napari_virchow.mapping import Clusters, Mapped, coloring
 from napari_virchow.mapping.coloring import Coloring
+from napari_virchow.search import Answer
 from napari_virchow.session import Session
 
+_MISSING = {
+    "Prediction": "Label tiles of two classes in the dock Tile classification to predict the rest.",
+    "Similarity": "Pick a tile in the dock Similarity search, or Find similar below.",
+    "Cluster": "Find clusters below.",
+}
 COALESCE_MS = 40  # a drag over tiles changes many labels; the map follows once
 
 
@@ -41,7 +48,8 @@ class MapColors(QObject):
         self._mapped: Mapped | None = None
         self._clusters: Clusters | None = None
         self._slide: str | None = None
-        self._heat: Any = None
+        self._found: Answer | None = None
+        self._searching = False
         self.labels: LabelSet | None = None
         self.live: Classification | None = None
         self.shown: Coloring | None = None
@@ -65,7 +73,7 @@ class MapColors(QObject):
             self._tasks.run(
                 lambda: self._session.classification, done=self._on_live, failed=self.failed.emit
             )
-        elif mode == "Similarity" and self._heat is None:
+        elif mode == "Similarity" and not self._searching:
             self._follow_search()
         self._generation += 1
         self._timer.start()
@@ -80,6 +88,9 @@ class MapColors(QObject):
         if self.live is None:
             self.live = live
             self._links.append(Links(self, (live.predicted, self._on_predicted)))
+            slide = self._session.slides.get(self._slide or "")
+            if live.painted is None and slide is not None and self._mapped is not None:
+                live.look_at(slide, self._mapped.scope.mpp)
             self._timer.start()
 
     def _on_predicted(self, painted: Painted) -> None:
@@ -87,13 +98,12 @@ class MapColors(QObject):
             self._timer.start()
 
     def _follow_search(self) -> None:
-        similarity = getattr(self._session, "similarity", None)
-        if similarity is not None:
-            self._heat = ()
-            self._links.append(Links(self, (similarity.answered, self._on_answer)))
+        similarity, self._searching = self._session.similarity, True
+        self._found = similarity.answer
+        self._links.append(Links(self, (similarity.answered, self._on_answer)))
 
-    def _on_answer(self, answer: Any) -> None:
-        self._heat = () if answer.heat is None else (answer.heat,)
+    def _on_answer(self, answer: Answer) -> None:
+        self._found = answer
         if self._mode == "Similarity":
             self._timer.start()
 
@@ -122,13 +132,14 @@ class MapColors(QObject):
         if mode == "Cluster" and clusters is not None and len(clusters.cluster) == len(mapped):
             return generation, coloring.by_cluster(clusters)
         if mode == "Similarity":
-            known = [(heat.slide, heat.tiles, heat.scores) for heat in self._heat or ()]
-            return generation, coloring.by_number(mapped, known)
+            known = [] if self._found is None else _scores(self._found, mapped.scope.mpp)
+            if known:
+                return generation, coloring.by_number(mapped, known)
         if mode == "Prediction" and labels is not None and painted is not None:
             return generation, _predicted(mapped, painted, labels)
         if mode == "Label" and labels is not None:
             return generation, coloring.by_label(mapped, labels)
-        return generation, coloring.nothing(mapped)
+        return generation, coloring.nothing(mapped, _MISSING.get(mode, ""))
 
     def _done(self, answer: tuple[int, Coloring | None]) -> None:
         generation, found = answer
@@ -137,10 +148,25 @@ class MapColors(QObject):
             self.changed.emit(found)
 
 
+def _scores(answer: Answer, mpp: float) -> list[tuple[str, NDArray[Any], NDArray[Any]]]:
+    """Return what is known of similarity: all tiles of one slide, and the hits on others."""
+    heat, hits = answer.heat, answer.hits
+    known: list[tuple[str, NDArray[Any], NDArray[Any]]] = []
+    for number, slide in enumerate(hits.slides):
+        mine = hits.of == number
+        if slide.grid.mpp == mpp:
+            known.append((slide.identity, hits.tiles[mine], hits.scores[mine]))
+    if heat is not None and heat.grid.mpp == mpp:
+        known.append((heat.slide, heat.tiles, heat.scores))
+    return known
+
+
 def _predicted(mapped: Mapped, painted: Painted, labels: LabelSet) -> Coloring:
     at = mapped.number(painted.slide)
     if at < 0 or painted.grid != mapped.slides[at].grid or painted.encoder != mapped.encoder:
-        return coloring.nothing(mapped)
+        return coloring.nothing(mapped, "The predictions are of another slide or tile size.")
+    if painted.predictions.kind != "classes":  # while one class is labelled: likeness to it
+        return coloring.nothing(mapped, _MISSING["Prediction"])
     return coloring.by_prediction(
         mapped, painted.slide, painted.tiles, painted.predictions.confident(), labels.classes
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from napari_virchow.labels.edits import name_key
 from napari_virchow.mapping import Clusters, Mapped
 from napari_virchow.mapping.coloring import cluster_colors
 from napari_virchow.session import Session
+from napari_virchow.slide import SlideError
 from napari_virchow.tiles import Tile
 
 NOTHING = np.zeros(0, np.intp)
@@ -96,9 +96,10 @@ class MapHand(QObject):
         self.show_on_slide()
 
     def pick(self, tiles: Iterable[Tile], how: str = "new") -> None:
-        """Select tiles of the slide that is looked at."""
+        """Select tiles of the slide that is looked at; the next key labels them."""
         rows = [row for tile in tiles if (row := self.row_of(tile)) >= 0]
         self.select(np.array(sorted(rows), np.intp), how)
+        self._page.plot.setFocus()
 
     def row_of(self, tile: Tile) -> int:
         """Return the row of a tile of the slide that is looked at, -1 if it is not on the map."""
@@ -202,14 +203,21 @@ class MapHand(QObject):
 
     def _on_alike(self) -> None:
         """Ask the similarity search for more like the selected tiles."""
-        similarity: Any = getattr(self._session, "similarity", None)
-        mapped = self.mapped
-        if similarity is None or mapped is None:
+        mapped, similarity = self.mapped, self._session.similarity
+        if mapped is None or not len(self.rows):
             return
         rows = np.random.default_rng(0).permutation(self.rows)[:MOST_EXAMPLES]
-        for number in np.unique(mapped.slide[rows]).tolist():
-            tiles = mapped.tiles[rows[mapped.slide[rows] == number]].tolist()
-            similarity.add_tiles(mapped.slides[number].identity, [Tile(*t) for t in tiles])
+        shown = self._session.slides.get(self._slide or "")
+        try:
+            if shown is not None:
+                similarity.look_at(shown, mapped.scope.mpp)
+            similarity.clear()
+            for number in np.unique(mapped.slide[rows]).tolist():
+                tiles = mapped.tiles[rows[mapped.slide[rows] == number]].tolist()
+                similarity.add_tiles(mapped.slides[number].identity, [Tile(*t) for t in tiles])
+        except SlideError as error:
+            self.failed.emit(error)
+            return
         self.search_wanted.emit()
 
 

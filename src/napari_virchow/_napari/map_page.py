@@ -35,6 +35,7 @@ from napari_virchow.session import Session
 SCOPES = {
     "slide": ("This slide", "Map the tiles of the slide chosen above"),
     "open": ("Open slides", "Map the tiles of all slides that are open in this viewer"),
+    "chosen": ("Chosen slides…", "Choose among the slides that were ever embedded"),
     "store": ("All in the store", "Map the tiles of every slide that was ever embedded"),
 }
 COLORINGS = ("Label", "Prediction", "Slide", "Similarity", "Cluster")
@@ -169,7 +170,8 @@ def _row(*widgets: QWidget) -> QHBoxLayout:
 
 def count_words(mapped: Mapped) -> str:
     """Return how many tiles of how many slides are on a map, and whether that is all."""
-    slides = "one slide" if len(mapped.slides) == 1 else f"{len(mapped.slides):,} slides"
+    n = len(mapped.slides)
+    where = "" if n == 1 else f", {n:,} slides"
     if len(mapped) == mapped.n_total:
-        return f"All {len(mapped):,} embedded tiles of {slides}"
-    return f"A random sample of {len(mapped):,} of {mapped.n_total:,} embedded tiles of {slides}"
+        return f"{len(mapped):,} tiles{where}"
+    return f"A sample: {len(mapped):,} of {mapped.n_total:,} tiles{where}"

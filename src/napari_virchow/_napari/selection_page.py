@@ -55,7 +55,9 @@ class SelectionPage(QWidget):
         self.count = Note(_NONE)
         self.clear = button("Clear", "Select nothing (Escape on the map)")
         self.undo = button("Undo", "Take back the last labels")
-        self.alike = button("Find similar", "Search for more tiles like the selected ones")
+        self.alike = button(
+            "Find similar", "Search for tiles like the selected ones (25 of them at most)"
+        )
         self.name = QLineEdit()
         self.name.setPlaceholderText("New class for the selected tiles…")
         self.name.setToolTip("Type a name and press Enter: the selected tiles become that class")
@@ -71,7 +73,6 @@ class SelectionPage(QWidget):
         self.undo.clicked.connect(self.undo_wanted)
         self.alike.clicked.connect(self.alike_wanted)
         self.name.returnPressed.connect(self._on_name)
-        self.alike.hide()
         self.show_selection(0, 0)
 
     def _lay_out(self) -> None:

@@ -86,10 +86,10 @@ def by_prediction(
     return Coloring(value, _class_entries(classes, value, "No class"), note=note)
 
 
-def nothing(mapped: Mapped) -> Coloring:
-    """Colour no tile."""
+def nothing(mapped: Mapped, note: str = "") -> Coloring:
+    """Colour no tile; `note` says why."""
     value = np.zeros(len(mapped), np.uint16)
-    return Coloring(value, (Entry(0, "Nothing known", "", len(mapped)),))
+    return Coloring(value, (Entry(0, "Nothing known", "", len(mapped)),), note=note)
 
 
 def by_slide(mapped: Mapped) -> Coloring:
