@@ -252,6 +252,7 @@ def test_two_steps_leave_an_encoder_that_embeds(config, tmp_path, monkeypatch):
     done = train(config.with_steps(2), tmp_path / "run", device="cpu")
     assert done.steps == 2
     assert [row["step"] for row in log_of(tmp_path / "run")] == [0, 1]
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
     encoder = load_encoder(str(done.encoder), device="cpu")
     rows = encoder.encode(np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8))
     assert rows.shape == (3, 48)

@@ -144,6 +144,9 @@ class _Run:
             if world() == 1 and losses is not None:
                 self._save(step + 1)
             raise
+        finally:
+            if board is not None:
+                board.close()
         encoder = self._save(max(first, steps))
         loss = float("nan") if losses is None else float(losses.total.detach())
         taken = max(time.monotonic() - began, 1e-9)
