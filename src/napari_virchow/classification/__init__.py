@@ -41,6 +41,7 @@ __all__ = ["Applied", "ApplyProgress", "Assessment", "Classification", "Painted"
 
 _STREAM_S = 0.3  # tiles that are being embedded are painted so often
 _PAUSE_S = 0.4  # clicks pause for so long before the classifier is assessed
+_CATCH_UP_S = 2.0  # it is assessed so often while more and more tiles are embedded
 
 
 class _Focus(NamedTuple):
@@ -310,11 +311,13 @@ class Classification:
         with self._lock:
             if self._focus != focus:
                 return None
+            asked = self.painted is None or self.painted.generation != generation
             self.classifier, self.painted = classifier, painted
         self.predicted.emit(painted)
         if given is None:
             again = (painted, classifier, training, compact)
-            self._assessor.put(lambda: self._assess(*again), delay=_PAUSE_S, push_back=True)
+            pause = _PAUSE_S if asked else _CATCH_UP_S
+            self._assessor.put(lambda: self._assess(*again), delay=pause, push_back=asked)
         return None
 
     def _empty(self, sentence: str) -> None:
@@ -357,8 +360,8 @@ class Classification:
         found = assess(painted, classifier, training, compact, self._trainings, self.passed)
         calibrated = classifier.calibrated(found.evaluation)
         with self._lock:
-            if self.painted is not painted:
-                return  # a later map has its own assessment to come
+            if self.painted is None or self.painted.generation != painted.generation:
+                return  # a map of other labels has its own assessment to come
             self.assessment, self.classifier = found, calibrated
             before, self._temperature = self._temperature, calibrated.temperature
         self.assessed.emit(found)
