@@ -51,9 +51,9 @@ def test_predictions_are_of_one_slide_and_said_to_be():
     labels.add_class("Gone")
     labels.add_class("Tumour")
     labels.delete_class(1)
-    predicted = np.zeros((20, 30), int)
-    predicted[0, :4] = (2, 2, 0, 7)  # 7 is no class of ours
-    found = coloring.by_prediction(map_of(ONE, TWO), "slide-two", predicted, labels.classes)
+    tiles = np.array([(0, 0), (0, 1), (0, 2), (0, 3)])
+    predicted = np.array([2, 2, 0, 7])  # 7 is no class of ours
+    found = coloring.by_prediction(map_of(ONE, TWO), "slide-two", tiles, predicted, labels.classes)
     assert found.value.tolist() == [0] * 5 + [1, 1, 0, 0, 0]
     assert lines(found) == [(1, "Tumour", 2), (0, "No class", 8)]
     assert "chosen" in found.note
@@ -80,4 +80,4 @@ def test_numbers_become_steps_of_a_ramp():
     found = coloring.by_number(map_of(ONE), known)
     assert found.value.tolist() == [1, 128, 255, 0, 0]
     assert np.allclose(found.ramp, (0.01, 0.99))
-    assert coloring.by_number(map_of(ONE), []).ramp is None
+    assert lines(coloring.by_number(map_of(ONE), [])) == [(0, "Nothing known", 5)]

@@ -36,6 +36,7 @@ RANK = {
     "engine": 4,
     "training": 5,
     "evaluate": 5,
+    "catalog": 5,
     "pretrain": 7,
     "mapping": 6,
     "qupath": 6,

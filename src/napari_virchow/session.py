@@ -384,9 +384,9 @@ class Session(HasMapping, HasObjects, HasSimilarity):
             return np.ones(grid.shape, np.bool_)
         from napari_virchow.tissue import tissue_mask
 
-        if slide.identity not in self._masks:
-            self._masks[slide.identity] = tissue_mask(slide)
-        return self._masks[slide.identity].tiles(grid)
+        mask = self._masks.get(slide.identity) or tissue_mask(slide)
+        self._masks[slide.identity] = mask
+        return mask.tiles(grid)
 
     def _remember(self, slide: Slide, mpp: float | tuple[float, float] | None) -> None:
         """Note the slide's name and path, and a pixel size the user gave, for next time."""

@@ -80,3 +80,23 @@ def until(qtbot):
         qtbot.waitUntil(condition, timeout=timeout)
 
     return wait
+
+
+@pytest.fixture
+def search(viewer, qtbot, open_slide, slide_file, until):
+    """Open a slide and the dock "Similarity search", and embed all tiles; returns the dock."""
+
+    def show(*, path=slide_file, whole=True):
+        if not any("slide" in layer.metadata for layer in viewer.layers):
+            open_slide(path)
+        _, dock = viewer.window.add_plugin_dock_widget("napari-virchow", "Similarity search")
+        until(lambda: dock.grid is not None and dock.session.encoder is not None, 60_000)
+        until(lambda: dock.labels is not None)
+        if whole:
+            dock.session.embed_slide(dock._slide, mpp=dock.mpp, all_tiles=True)
+            until(lambda: dock.session.wait(0.01), 60_000)
+        viewer.reset_view()
+        qtbot.wait(50)
+        return dock
+
+    return show

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
@@ -17,30 +16,10 @@ NONE, SHIFT = Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier
 CONTROL = Qt.KeyboardModifier.ControlModifier
 
 
-@pytest.fixture
-def search(viewer, open_slide, slide_file, until):
-    """Open the slide and the dock, embed all tiles; returns the dock once it can be used."""
-
-    def show(*, path=slide_file, whole=True):
-        if not any("slide" in layer.metadata for layer in viewer.layers):
-            open_slide(path)
-        _, dock = viewer.window.add_plugin_dock_widget("napari-virchow", "Similarity search")
-        until(lambda: dock.grid is not None and dock.session.encoder is not None, 60_000)
-        until(lambda: dock.labels is not None)
-        if whole:
-            dock.session.embed_slide(dock._slide, mpp=dock.mpp, all_tiles=True)
-            until(lambda: dock.session.wait(0.01), 60_000)
-        viewer.reset_view()
-        QTest.qWait(50)
-        return dock
-
-    return show
-
-
 def canvas_point(viewer, dock, tile):
     rect = dock.grid.rect(tile)
     x, y = rect.center
-    y, x = dock._layer.data_to_world((y - 0.5, x - 0.5))[-2:]
+    y, x = dock.layer.data_to_world((y - 0.5, x - 0.5))[-2:]
     height, width = viewer.canvas.size
     camera = viewer.scene.camera
     center_y, center_x = camera.center[-2:]
@@ -80,7 +59,7 @@ def asked(dock):
 
 
 def centre_of(viewer, dock):
-    y, x = dock._layer.world_to_data(viewer.scene.camera.center)[-2:] + 0.5
+    y, x = dock.layer.world_to_data(viewer.scene.camera.center)[-2:] + 0.5
     return float(x), float(y)
 
 
@@ -97,10 +76,12 @@ def test_a_shift_click_fills_the_gallery_and_a_click_there_jumps(viewer, search,
     assert heat.data.shape == dock.grid.shape
     assert np.isfinite(heat.data).all()
     assert np.nanargmax(heat.data) == 3 * dock.grid.shape[1] + 4
+    until(lambda: "hits" in dock.results.layers.layers)
     squares = dock.results.layers.layers["hits"]
+    until(lambda: len(squares.data) == len(hits) + 1)
     step = dock.grid.step[0]
     np.testing.assert_allclose(squares.data[0], (np.array(hits[0].tile) + 0.5) * step - 0.5)
-    np.testing.assert_allclose(squares.scale, dock._layer.scale)
+    np.testing.assert_allclose(squares.scale, dock.layer.scale)
     until(lambda: dock.page.gallery.visualRect(dock.page.gallery.tiles.index(2)).isValid())
     click_hit(dock.page.gallery, 2)
     np.testing.assert_allclose(centre_of(viewer, dock), hits[2].rect.center, atol=0.5)
@@ -255,3 +236,24 @@ def test_a_closed_dock_leaves_the_mouse_alone_and_a_new_one_finds_the_search(vie
     until(lambda: listed(again) == found)
     assert [pin.example.tile for pin in again.page.query.pins] == [Tile(3, 4)]
     assert len(viewer.layers) == n_layers
+
+
+def test_other_embeddings_of_the_slide_can_be_compared(viewer, search, until):
+    dock = search()
+    dock.session.embed_slide(dock._slide, mpp=1.0, all_tiles=True)
+    until(lambda: dock.session.wait(0.01), 60_000)
+    click(viewer, dock, Tile(3, 4), SHIFT)
+    kinds = dock.page.options.kinds
+    until(lambda: kinds.count() == 2)
+    assert "20×" in kinds.itemText(0)
+    assert "10×" in kinds.itemText(1)
+    kinds.setCurrentIndex(1)
+    kinds.activated.emit(1)
+    until(lambda: dock.answer is not None and dock.answer.compared.kind.mpp == 1.0)
+    assert dock.mpp == 1.0
+    assert dock.results.layers.layers["heat"].data.shape == dock.grid.shape
+    assert "10×" in kinds.itemText(0)
+    # The tile of 20x is looked up by its place: the larger tile around it.
+    assert dock.answer.heat.scores.max() > 0.999
+    dock.page.sizes.setCurrentIndex(dock.page.sizes.findData(0.5))
+    until(lambda: dock.answer is not None and dock.answer.compared.kind.mpp == 0.5)

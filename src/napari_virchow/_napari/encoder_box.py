@@ -13,6 +13,7 @@ from napari_virchow._napari.tasks import Tasks
 from napari_virchow._napari.words import encoder_words, spec_words
 from napari_virchow.encoders import Encoder, EncoderSpec, all_specs, log_in
 from napari_virchow.encoders.trained import FACTS
+from napari_virchow.interop.stored import PREFIX
 
 OWN, OWN_TITLE = "", "An encoder of your own…"
 OWN_TIP = "Choose the encoder.json that `napari-virchow pretrain` wrote"
@@ -86,7 +87,18 @@ class EncoderBox(QWidget):
             self.combo.blockSignals(True)
             self.combo.setCurrentIndex(index)
             self.combo.blockSignals(False)
+        self._drop_imported()
         self._update()
+
+    def _drop_imported(self) -> None:
+        """Offer embeddings of a file only while they are in use: this box cannot load them."""
+        used = None if self._loaded is None else self._loaded.spec.name
+        for name in [n for n in self._specs if n.startswith(PREFIX) and n != used]:
+            self.combo.blockSignals(True)
+            self.combo.removeItem(self.combo.findData(name))
+            self.combo.blockSignals(False)
+            del self._specs[name]
+            self._last = self.combo.currentIndex()
 
     def show_loading(self, sentence: str) -> None:
         """Show that an encoder is being loaded, and how far that is."""

@@ -87,9 +87,13 @@ class GalleryModel(QAbstractListModel):
         """Return how many tiles there are."""
         return 0 if parent is not None and parent.isValid() else len(self._order)
 
+    def number(self, row: int) -> int:
+        """Return which of the items is in a row."""
+        return int(self._order[row])
+
     def item(self, row: int) -> Shown:
         """Return the tile in a row."""
-        return self._items[int(self._order[row])]
+        return self._items[self.number(row)]
 
     def place(self, row: int) -> Place:
         """Return what tells the tile in a row from all others."""
@@ -199,19 +203,27 @@ class Gallery(QListView):
     @property
     def chosen(self) -> list[Shown]:
         """The chosen tiles, in their order."""
-        rows = sorted(index.row() for index in self.selectionModel().selectedIndexes())
-        return [self.tiles.item(row) for row in rows if row < self.tiles.rowCount()]
+        return [self.tiles.item(row) for row in self._chosen_rows()]
+
+    @property
+    def chosen_numbers(self) -> NDArray[np.intp]:
+        """Which of the items are chosen, in the order of the gallery."""
+        return np.array([self.tiles.number(row) for row in self._chosen_rows()], np.intp)
 
     def choose(self, places: Iterable[Place]) -> None:
         """Choose these tiles and no others; those that are not shown are left out."""
         wanted, selection, start = set(places), QItemSelection(), None
         for row in range(self.tiles.rowCount() + 1):
-            chosen = row < self.tiles.rowCount() and self.tiles.place(row) in wanted
+            place = self.tiles.place(row) if wanted and row < self.tiles.rowCount() else None
+            chosen = place in wanted
+            wanted.discard(place)
             if chosen and start is None:
                 start = row
             elif not chosen and start is not None:  # in runs: thousands of single rows are slow
                 selection.select(self.tiles.index(start), self.tiles.index(row - 1))
                 start = None
+            if not wanted and start is None:
+                break
         self.selectionModel().select(selection, QItemSelectionModel.SelectionFlag.ClearAndSelect)
 
     # ---- mouse and keys
@@ -267,6 +279,9 @@ class Gallery(QListView):
         """Ask for two rows and three columns."""
         cell = self.delegate.cell()
         return QSize(3 * cell.width() + 24, 2 * cell.height() + 8)
+
+    def _chosen_rows(self) -> list[int]:
+        return sorted(index.row() for index in self.selectionModel().selectedIndexes())
 
     def _show_context(self, index: QModelIndex) -> None:
         row = index.row()

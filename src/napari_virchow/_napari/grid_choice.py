@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from qtpy.QtWidgets import QComboBox, QSizePolicy
@@ -25,14 +26,22 @@ class GridChoice(QComboBox):
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self._of: str | None = None
 
-    def fill(self, slide: Slide | None, encoder: Encoder | None, labels: LabelSet | None) -> None:
-        """Offer what there is now; what was chosen for this slide stays chosen."""
+    def fill(
+        self,
+        slide: Slide | None,
+        encoder: Encoder | None,
+        labels: LabelSet | None,
+        otherwise: Sequence[float] = (),
+    ) -> None:
+        """Offer what there is now, `otherwise` (µm/px) without an encoder; what was chosen for
+        this slide stays chosen."""
         before = self.currentData() if slide is not None and slide.identity == self._of else None
         self._of = None if slide is None else slide.identity
         sizes: list[float] = []
-        if slide is not None and slide.mpp is not None and encoder is not None:
+        if slide is not None and slide.mpp is not None:
             coarsest = max(slide.mpp)
-            sizes = [m for m in encoder.spec.allowed_mpp if m >= _FINEST * coarsest]
+            allowed = otherwise if encoder is None else encoder.spec.allowed_mpp
+            sizes = [m for m in allowed if m >= _FINEST * coarsest]
         if before is None and labels is not None and slide is not None:
             counts = {m: len(labels.get(slide.identity, slide.grid(m).name)) for m in sizes}
             before = max(counts, key=lambda m: counts[m]) if any(counts.values()) else None

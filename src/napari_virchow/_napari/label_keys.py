@@ -12,7 +12,13 @@ from qtpy.QtWidgets import QWidget
 from napari_virchow._napari.label_tool import LabelMode
 
 MODE_KEYS = {LabelMode.OFF: "M", LabelMode.BRUSH: "B", LabelMode.BOX: "X", LabelMode.LASSO: "O"}
-_QT_NAMES = {"Control-": "Ctrl+", "Shift-": "Shift+", "Escape": "Esc", "Delete": "Del"}
+_QT_NAMES = {
+    "Control-": "Ctrl+",
+    "Shift-": "Shift+",
+    "Alt-": "Alt+",
+    "Escape": "Esc",
+    "Delete": "Del",
+}
 
 
 class LabelKeys:

@@ -119,15 +119,15 @@ class LabelTool(QObject):
         grid = self.grid
         assert grid is not None
         if self.mode is LabelMode.BRUSH or len(path) < 2:
-            return self._under(grid, path)
+            return self.under(grid, path)
         if self.mode is LabelMode.BOX:
             (x0, y0), (x1, y1) = path[0], path[-1]
             box = Rect(min(x0, x1), min(y0, y1), abs(x1 - x0), abs(y1 - y0))
-            return tuple(grid.tiles_in(box)) or self._under(grid, path[:1])
-        return self._inside(grid, np.array(path)) or self._under(grid, path[:1])
+            return tuple(grid.tiles_in(box)) or self.under(grid, path[:1])
+        return self.inside(grid, np.array(path)) or self.under(grid, path[:1])
 
     @staticmethod
-    def _under(grid: TileGrid, path: list[tuple[float, float]]) -> tuple[Tile, ...]:
+    def under(grid: TileGrid, path: list[tuple[float, float]]) -> tuple[Tile, ...]:
         """Return the tiles that a line touches, also where the mouse was faster than its events."""
         points = [path[0]]
         for (x0, y0), (x1, y1) in zip(path, path[1:], strict=False):
@@ -137,7 +137,7 @@ class LabelTool(QObject):
         return tuple(dict.fromkeys(tile for tile in found if tile is not None))
 
     @staticmethod
-    def _inside(grid: TileGrid, path: Any) -> tuple[Tile, ...]:
+    def inside(grid: TileGrid, path: Any) -> tuple[Tile, ...]:
         """Return the tiles whose centre a closed line goes around."""
         left, top = path.min(axis=0)
         right, bottom = path.max(axis=0)

@@ -115,6 +115,7 @@ def show_only(viewer: Any, identity: str, *, tiles: bool | None) -> None:
     for layer in viewer.layers:
         slide = layer.metadata.get("slide")
         owner = slide.identity if slide is not None else layer.metadata.get("overview_of")
+        owner = layer.metadata.get("objects_of", owner)
         if owner is not None:
             layer.visible = owner == identity
         elif (owner := layer.metadata.get("tiles_of")) is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QSize
+from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy, QWidget
 
 MIN_WIDTH = 300  # px; the dock's title and all texts fit
@@ -50,6 +51,13 @@ def button(text: str, tooltip: str, *, wide: bool = False) -> QPushButton:
     if not wide:
         made.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
     return made
+
+
+def swatch(color: str) -> QIcon:
+    """Return a small square of a colour, for lists."""
+    pixmap = QPixmap(10, 10)
+    pixmap.fill(QColor(color))
+    return QIcon(pixmap)
 
 
 def style(widget: QWidget, theme: str) -> None:

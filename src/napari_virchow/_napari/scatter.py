@@ -60,7 +60,7 @@ class Scatter(QWidget):
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.setMinimumSize(240, 200)
+        self.setMinimumSize(240, 190)
         self.setAccessibleName("Map of embeddings")
         self.raster = Raster()
         self.mode = ScatterMode.LASSO
@@ -70,6 +70,7 @@ class Scatter(QWidget):
         self._path: list[QPointF] = []
         self._grip: tuple[QPointF, NDArray[np.float64]] | None = None
         self._center, self._scale = np.zeros(2), 1.0
+        self._fitted = True  # as long as nobody moved or zoomed
         self._ink, self._paper = QColor("white"), QColor("black")
         self._image = QImage()
         self._more = QTimer(self)
@@ -127,6 +128,7 @@ class Scatter(QWidget):
             room = np.array([self.width(), self.height()]) * (1 - 2 * _MARGIN)
             self._center = ((low + high) / 2).astype(float)
             self._scale = float((room / np.maximum(high - low, 1e-6)).min())
+        self._fitted = True
         self._begin()
 
     def position(self, row: int) -> QPointF:
@@ -143,7 +145,7 @@ class Scatter(QWidget):
 
     def sizeHint(self) -> QSize:
         """Be about square in a dock."""
-        return QSize(340, 300)
+        return QSize(340, 240)
 
     def _begin(self) -> None:
         ratio = self.devicePixelRatioF()
@@ -167,12 +169,10 @@ class Scatter(QWidget):
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Draw in the new size."""
         super().resizeEvent(event)
-        old = event.oldSize()
-        if old.isValid() and min(old.width(), old.height()) > 0:
-            self._scale *= min(self.width() / old.width(), self.height() / old.height())
-            self._begin()
-        else:
+        if self._fitted:
             self.fit()
+        else:
+            self._begin()
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Draw the points, and on them what is pointed at and the line that is drawn."""
@@ -216,6 +216,7 @@ class Scatter(QWidget):
         elif self._grip is not None:
             start, center = self._grip
             moved = at - start
+            self._fitted = False
             self._center = center - np.array([moved.x(), -moved.y()]) / self._scale
             self._begin()
         else:
@@ -249,6 +250,7 @@ class Scatter(QWidget):
         away = np.array([at.x() - self.width() / 2, self.height() / 2 - at.y()])
         self._center = self._center + away / self._scale * (1 - 1 / factor)
         self._scale *= factor
+        self._fitted = False
         self._begin()
         event.accept()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import partial
 
 import napari
@@ -21,7 +20,7 @@ from napari_virchow._napari.label_keys import LabelKeys
 from napari_virchow._napari.label_tool import LabelMode, LabelTool
 from napari_virchow._napari.link import Links
 from napari_virchow._napari.parts import style
-from napari_virchow._napari.search_options import SlidesDialog
+from napari_virchow._napari.search_more import SearchMore
 from napari_virchow._napari.search_page import SearchPage
 from napari_virchow._napari.search_results import SearchResults
 from napari_virchow._napari.shift_click import ShiftClick
@@ -48,25 +47,26 @@ class SearchWidget(QWidget):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
-        self._viewer = plain(napari_viewer)
-        self.session = session_of(self._viewer)
+        self.viewer = plain(napari_viewer)
+        self.session = session_of(self.viewer)
         self.similarity: Similarity = self.session.similarity
         self._slide: Slide | None = None
-        self._layer: Layer | None = None
+        self.layer: Layer | None = None
         self._hover: Tile | None = None
         self._kind: Kind | None = None  # what is compared instead of the encoder in use
         self._labelled_last = False  # whether undo takes back labels, or a change of the query
         self._tasks = Tasks(self)
         self._sweep = QTimer(self)
         self._sweep.setSingleShot(True)
-        self._camera = CameraFollower(self._viewer, self)
+        self._camera = CameraFollower(self.viewer, self)
         self.thumbnails = Thumbnails(self.session, self)
-        self.tool = LabelTool(self._viewer, self)
-        self.click = ShiftClick(self._viewer, self.tool.tile, self)
-        self.page = SearchPage(self._viewer, self.session, self.thumbnails, self)
-        self.results = SearchResults(self._viewer, self.similarity, self.page, self)
-        self.jumper = Jumper(self._viewer, self.page.slide_box, self)
+        self.tool = LabelTool(self.viewer, self)
+        self.click = ShiftClick(self.viewer, self.tool.tile, self)
+        self.page = SearchPage(self.viewer, self.session, self.thumbnails, self)
+        self.results = SearchResults(self.viewer, self.similarity, self.page, self)
+        self.jumper = Jumper(self.viewer, self.page.slide_box, self)
         self.setMinimumWidth(self.page.minimumWidth())
+        self.more = SearchMore(self)
         self._connect()
         self._keys = LabelKeys(self, self._actions())
         self._links = Links(
@@ -80,7 +80,7 @@ class SearchWidget(QWidget):
             (self.session.state_changed, self._on_state),
             (self.session.failed, self._on_failed),
         )
-        self._viewer.events.theme.connect(self._on_theme)
+        self.viewer.events.theme.connect(self._on_theme)
         self._on_theme()
         self._tasks.run(lambda: self.session.labels, done=self._on_labels, failed=self._on_failed)
         if self.session.encoder is None and self.session.state is not EngineState.LOADING:
@@ -94,8 +94,8 @@ class SearchWidget(QWidget):
         page.slide_box.ready.connect(self._on_slide)
         page.slide_box.failed.connect(self._on_failed)
         for opens in (page.slide_box.open_wanted, page.empty.open.clicked):
-            opens.connect(lambda *_: open_slide.ask_for_slide(self._viewer))
-        page.empty.sample.clicked.connect(lambda: open_slide.open_sample(self._viewer))
+            opens.connect(lambda *_: open_slide.ask_for_slide(self.viewer))
+        page.empty.sample.clicked.connect(lambda: open_slide.open_sample(self.viewer))
         page.sizes.currentIndexChanged.connect(lambda _: self.compare(None))
         page.embed.clicked.connect(self._on_embed)
         page.query.remove_wanted.connect(lambda example: self._do("remove", example))
@@ -105,7 +105,6 @@ class SearchWidget(QWidget):
         page.query.redo.clicked.connect(self.redo)
         page.query.clear.clicked.connect(lambda: self._do("clear"))
         page.options.wanted.connect(lambda options: self._do("set_options", options))
-        page.options.choose_wanted.connect(self._on_choose_slides)
         page.options.kind_wanted.connect(self.compare)
         page.show_box.visible_wanted.connect(self.results.set_visible)
         page.show_box.threshold_changed.connect(self.results.set_threshold)
@@ -159,7 +158,7 @@ class SearchWidget(QWidget):
         super().hideEvent(event)
 
     def _on_theme(self, event: object = None) -> None:
-        style(self, self._viewer.theme)
+        style(self, self.viewer.theme)
 
     def reset_choices(self, event: object = None) -> None:
         """Take in which layers the viewer has; napari calls it when that changes."""
@@ -170,7 +169,7 @@ class SearchWidget(QWidget):
             self._bind_keys()
 
     def _bind_keys(self) -> None:
-        self._keys.bind(y for y in self._viewer.layers if y is self._layer or "kind" in y.metadata)
+        self._keys.bind(y for y in self.viewer.layers if y is self.layer or "kind" in y.metadata)
 
     # ---- Qt and napari -> session
 
@@ -276,21 +275,6 @@ class SearchWidget(QWidget):
         at = TileAt(example.tile, example.mpp or self.mpp or 0.5)
         self.jumper.jump(example.slide, path, at)
 
-    def _on_choose_slides(self) -> None:
-        def names() -> dict[str, str]:
-            found = {info.slide for info in self.session.stored()}
-            return {slide: self.similarity.describe(slide)[0] for slide in found}
-
-        self._tasks.run(names, done=self._ask_slides, failed=self._on_failed)
-
-    def _ask_slides(self, names: dict[str, str]) -> None:
-        options = self.similarity.query.options
-        dialog = SlidesDialog(names, options.slides, self)
-        dialog.accepted.connect(
-            lambda: self._do("set_options", replace(options, scope="chosen", slides=dialog.slides))
-        )
-        dialog.open()
-
     def _on_embed(self) -> None:
         if self.page.whole:
             self.session.cancel()
@@ -307,7 +291,7 @@ class SearchWidget(QWidget):
         self.results.draw_squares()
 
     def _on_slide(self, slide: Slide | None, layer: Layer | None) -> None:
-        self._slide, self._layer = slide, layer
+        self._slide, self.layer = slide, layer
         self.tool.layer = layer
         self.results.look_at(slide, layer)
         self._on_encoder()
@@ -320,7 +304,7 @@ class SearchWidget(QWidget):
 
     def _on_settled(self) -> None:
         """Embed what is looked at."""
-        view = None if self._layer is None else slide_view(self._viewer, self._layer)
+        view = None if self.layer is None else slide_view(self.viewer, self.layer)
         ready = self.session.encoder is not None and self._kind is None
         if self._slide is None or self.mpp is None or view is None or not ready:
             return

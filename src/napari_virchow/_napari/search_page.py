@@ -55,6 +55,7 @@ class SearchPage(QWidget):
         self.gallery = Gallery(thumbnails)
         self.nothing = Note(HOW)
         self.label_hits = LabelHits()
+        self.export = button("Export", "Write the hits as a table, for QuPath, or as a picture")
         self.alert, self.said = Note(alert=True), Note()
         self.empty = EmptyPage()
         self.results = QStackedWidget()
@@ -80,7 +81,7 @@ class SearchPage(QWidget):
         tiles.addWidget(self.sizes, 1)
         tiles.addWidget(self.embed)
         footer.addWidget(self.label_hits, 1)
-        self.footer = footer
+        footer.addWidget(self.export)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)

@@ -127,11 +127,10 @@ class QueryBox(QWidget):
         self.more = _small("More", "An image file, a drawn shape, or a saved search")
         self.menu = QMenu(self)
         self.more.setMenu(self.menu)
-        self.more.hide()
         self.none = Note(EMPTY)
         self._row = QHBoxLayout()
         self._build()
-        thumbnails.ready.connect(self._on_ready)
+        thumbnails.ready.connect(self.redraw)
         self.show_query(Query(), 0.0)
 
     def _build(self) -> None:
@@ -220,7 +219,8 @@ class QueryBox(QWidget):
     def _on_mode(self, mode: LabelMode, on: bool) -> None:
         self.mode_wanted.emit(mode if on else LabelMode.OFF)
 
-    def _on_ready(self, _: object) -> None:
+    def redraw(self, _: object = None) -> None:
+        """Draw the pins again: a picture has come."""
         for pin in self.pins:
             pin.update()
 

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 from napari_virchow._napari.parts import Note, button, heading
 from napari_virchow._napari.tasks import Tasks
 from napari_virchow._napari.words import encoder_title, size_words
+from napari_virchow.interop.stored import PREFIX, use_imported
 from napari_virchow.session import Session
 from napari_virchow.shelf import StoredInfo
 from napari_virchow.slide import Slide
@@ -57,9 +58,12 @@ class StoredBox(QWidget):
         self.total = Note()
         self.delete = button("Delete…", "Delete the selected embeddings from the disk")
         self.delete.setEnabled(False)
+        self.use = button("Use", "Label, classify and search with these embeddings from a file")
+        self.use.hide()
         top = QHBoxLayout()
         top.setContentsMargins(0, 0, 0, 0)
         top.addWidget(heading("Stored for this slide"), 1)
+        top.addWidget(self.use)
         top.addWidget(self.delete)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -73,6 +77,7 @@ class StoredBox(QWidget):
         self._timer.timeout.connect(self._look)
         self.list.itemSelectionChanged.connect(self._on_selected)
         self.delete.clicked.connect(self._on_delete)
+        self.use.clicked.connect(self._on_use)
 
     def show_slide(self, slide: Slide | None) -> None:
         """List what is stored of another slide."""
@@ -128,7 +133,17 @@ class StoredBox(QWidget):
         return items[0].data(0, _INFO) if items else None
 
     def _on_selected(self) -> None:
-        self.delete.setEnabled(self._selected() is not None)
+        info = self._selected()
+        self.delete.setEnabled(info is not None)
+        # Others are used by loading their encoder; these have none that could be loaded.
+        self.use.setVisible(info is not None and info.encoder.startswith(PREFIX))
+
+    def _on_use(self) -> None:
+        info = self._selected()
+        if info is not None:
+            self._tasks.run(
+                use_imported, self._session, info, done=lambda _: None, failed=self._on_failed
+            )
 
     def _on_delete(self) -> None:
         info = self._selected()
@@ -141,7 +156,11 @@ class StoredBox(QWidget):
             f"Delete {info.n_tiles:,} tiles by {encoder_title(info.encoder)} at {info.mpp:g} µm/px "
             f"({size_words(info.nbytes)})?"
         )
-        question.setInformativeText("They can be computed again, which takes its time.")
+        question.setInformativeText(
+            "They came from a file and can be imported again."
+            if info.encoder.startswith(PREFIX)
+            else "They can be computed again, which takes its time."
+        )
         question.setStandardButtons(
             QMessageBox.StandardButton.Cancel | QMessageBox.StandardButton.Yes
         )

@@ -56,7 +56,7 @@ class Tasks(QObject):
         self._workers.add(worker)
         worker.start()
 
-    def teller(self, slot: Callable[[str], object]) -> Callable[[str], None]:
+    def teller(self, slot: Callable[[Any], object]) -> Callable[[Any], None]:
         """Return a function for a worker to report with: `slot` hears it on the GUI thread."""
         return partial(call_on_gui, partial(_if_alive, self._alive), slot)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from napari_virchow.encoders import Encoder, EncoderSpec, all_specs
+from napari_virchow.interop.stored import PREFIX
 from napari_virchow.slide import Slide
 
 GATE_WORDS = {
@@ -64,6 +65,8 @@ def spec_words(spec: EncoderSpec) -> str:
 
 def encoder_words(encoder: Encoder) -> str:
     """Return where a loaded encoder runs, and what it gives."""
+    if not encoder.embeds:
+        return f"From a file · {encoder.dim} numbers per tile; other tiles stay empty"
     marks = "random weights · " if encoder.random else ""
     device = {"cpu": "the CPU", "cuda": "the GPU", "mps": "the Mac's GPU"}.get(
         encoder.device.split(":")[0], encoder.device
@@ -73,6 +76,8 @@ def encoder_words(encoder: Encoder) -> str:
 
 def encoder_title(identity: str) -> str:
     """Return the title of the encoder that has this identity, as stores carry it."""
+    if identity.startswith(PREFIX):
+        return f"{identity.removeprefix(PREFIX).rsplit('-', 2)[0]} (imported)"
     specs = all_specs()
     names = (name for name in specs if identity.startswith((f"{name}-", f"{name}@")))
     name = max(names, key=len, default=None)

@@ -22,6 +22,7 @@ from napari_virchow.classify.learner import examples, fit_linear, scorer, spread
 from napari_virchow.classify.metrics import Evaluation, evaluate
 from napari_virchow.classify.models import ModelError, read_model, write_model
 from napari_virchow.classify.predictions import UNKNOWN, Kind, Predictions, decide
+from napari_virchow.classify.processors import for_each
 
 _CHUNK = 8192
 
@@ -221,7 +222,8 @@ class TileClassifier:
         chance = np.empty((k, n), np.float32)  # tiles along rows: k long additions, not n short
         best, margin = np.zeros(n, np.intp), np.zeros(n, np.float32)
         nearest = np.empty(n, np.float32)
-        for start in range(0, n, _CHUNK):  # a chunk's scores stay in the processor's cache
+
+        def fill(start: int) -> None:
             part = slice(start, start + _CHUNK)
             scores = self.weights @ features[part].T
             if k == 1:
@@ -230,6 +232,8 @@ class TileClassifier:
                 scores += self.bias[:, None]
                 decide(scores, self.temperature, chance[:, part], best[part], margin[part])
             nearest[part] = (self.examples @ compact[part].T).max(axis=0)
+
+        for_each(range(0, n, _CHUNK), fill)  # a chunk's scores stay in the processor's cache
         class_id = ids[best] if k > 1 else np.full(n, UNKNOWN, np.int32)
         novelty = self._novelty(nearest)
         probability = np.ascontiguousarray(chance.T)

@@ -16,6 +16,8 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from napari_virchow.classify.processors import one_thread
+
 Matrix = NDArray[np.float32]
 
 N_FEATURES: Final = 256
@@ -101,7 +103,8 @@ class Projection:
         mean, scale = _statistics(some)
         some -= mean
         some *= scale
-        directions, spread = _principal(some, min(n_features, dim, len(some) - 1), seed)
+        with one_thread():
+            directions, spread = _principal(some, min(n_features, dim, len(some) - 1), seed)
         compact = 1 / np.sqrt(np.maximum(spread[:N_COMPACT], max(1e-3 * spread[0], _TINY)))
         weights = np.ascontiguousarray(scale[:, None] * directions)
         return cls(mean, weights, compact.astype(np.float32), n_total)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_virchow.classify.features import Matrix
 from napari_virchow.classify.folds import Index
 from napari_virchow.classify.metrics import FitScore
+from napari_virchow.classify.processors import one_thread
 
 STRENGTH: Final = 30.0  # scikit-learn's C, for features of length 1
 MAX_EXAMPLES: Final = 256
@@ -55,7 +56,7 @@ def fit_linear(
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=strength, class_weight="balanced", max_iter=_MAX_ITERATIONS)
-    with warnings.catch_warnings():
+    with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # told by what is returned
         model.fit(features, target)
     weights, bias = model.coef_, model.intercept_

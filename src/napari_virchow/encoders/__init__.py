@@ -85,6 +85,8 @@ class Encoder:
         Tiles computed at a time; halved when memory runs out.
     embed_batch : callable
         Embeds one batch, (n, 224, 224, 3) uint8 to (n, dim) float32.
+    embeds : bool
+        False where all embeddings there are came from a file: tiles without one stay empty.
     """
 
     spec: EncoderSpec
@@ -97,6 +99,7 @@ class Encoder:
     batch_size: int
     embed_batch: Embed = field(repr=False)
     random: bool = False
+    embeds: bool = True
 
     @property
     def identity(self) -> str:

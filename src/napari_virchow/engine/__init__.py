@@ -229,7 +229,10 @@ class Engine:
             writable=True,
         )
         try:
-            queue = TileQueue(grid, store.done, self._find_tissue(slide, grid))
+            tissue = self._find_tissue(slide, grid)
+            if not encoder.embeds:  # what is not there cannot be had: it is left alone like glass
+                tissue = tissue & store.done
+            queue = TileQueue(grid, store.done, tissue)
         except BaseException:
             store.close()
             raise

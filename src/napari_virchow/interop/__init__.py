@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from napari_virchow.interop.checking import Check, check_embeddings, encoder_named
 from napari_virchow.interop.placing import Placed, place_tiles
-from napari_virchow.interop.stored import imported_encoder, imported_identity, store_embeddings
+from napari_virchow.interop.stored import (
+    imported_encoder,
+    imported_identity,
+    store_embeddings,
+    use_imported,
+)
 from napari_virchow.interop.table import InteropError, SlideEmbeddings, TileTable
 
 __all__ = [
@@ -24,4 +29,5 @@ __all__ = [
     "imported_identity",
     "place_tiles",
     "store_embeddings",
+    "use_imported",
 ]

@@ -15,11 +15,13 @@ from napari_virchow.encoders.specs import EncoderSpec, EncoderUnavailable, Pooli
 from napari_virchow.interop.checking import Check
 from napari_virchow.interop.placing import Placed
 from napari_virchow.interop.table import InteropError, TileTable
+from napari_virchow.layout import read_facts
 from napari_virchow.shelf import StoredInfo, delete_stored, list_stored
 from napari_virchow.store import EmbeddingStore
 
 if TYPE_CHECKING:
     from napari_virchow.encoders import Encoder
+    from napari_virchow.session import Session
 
 PREFIX = "imported-"
 NOTE = "imported.json"  # in the folder of the store: where its embeddings are from
@@ -152,7 +154,7 @@ def imported_encoder(stored: StoredInfo, dim: int) -> Encoder:
         allowed_mpp=(stored.mpp,),
         pooling=cast("Pooling", pooling),
         dim=dim,
-        licence="unknown",
+        licence="licence not known",
         gate="not downloadable",
     )
 
@@ -172,7 +174,21 @@ def imported_encoder(stored: StoredInfo, dim: int) -> Encoder:
         weights_hash=weights,
         batch_size=1,
         embed_batch=refuse,
+        embeds=False,
     )
+
+
+def use_imported(session: Session, stored: StoredInfo) -> Encoder:
+    """Work with imported embeddings in a session: as `Session.load_encoder` does with others.
+
+    Raises
+    ------
+    StoreError
+        If they cannot be read.
+    """
+    encoder = imported_encoder(stored, read_facts(stored.path).dim)
+    session.use_encoder(encoder)
+    return encoder
 
 
 def _note(table: TileTable, placed: Placed, check: Check | None) -> dict[str, Any]:

@@ -60,7 +60,11 @@ def by_label(mapped: Mapped, labels: LabelSet) -> Coloring:
 
 
 def by_prediction(
-    mapped: Mapped, slide: str, predicted: NDArray[np.integer[Any]], classes: Iterable[LabelClass]
+    mapped: Mapped,
+    slide: str,
+    tiles: NDArray[np.integer[Any]],
+    predicted: NDArray[np.integer[Any]],
+    classes: Iterable[LabelClass],
 ) -> Coloring:
     """Colour tiles of one slide by the class that a classifier gives them.
 
@@ -68,19 +72,24 @@ def by_prediction(
     ----------
     slide : str
         Identity.
-    predicted : ndarray of shape (rows, cols)
-        Class ids on the slide's grid; 0 where it gives none.
+    tiles : ndarray of shape (m, 2)
+        Row and column of each tile with a prediction.
+    predicted : ndarray of shape (m,)
+        Class ids; 0 where it gives none.
     """
     classes = tuple(classes)
-    number = np.zeros(max((c.id for c in classes), default=0) + 1, np.uint16)
-    for n, one in enumerate(classes):
-        number[one.id] = n + 1
-    value = np.zeros(len(mapped), np.uint16)
-    rows = mapped.rows_on(slide)
-    found = predicted[mapped.tiles[rows, 0], mapped.tiles[rows, 1]]
-    value[rows] = number[np.where(found < len(number), found, 0)]
+    said = (
+        (slide, {Tile(*t): c for t, c in zip(tiles.tolist(), predicted.tolist(), strict=True)}),
+    )
+    value = _numbered(mapped, said, {c.id: n + 1 for n, c in enumerate(classes)})
     note = "" if len(mapped.slides) == 1 else "Predictions are of the slide chosen above."
     return Coloring(value, _class_entries(classes, value, "No class"), note=note)
+
+
+def nothing(mapped: Mapped, note: str = "") -> Coloring:
+    """Colour no tile; `note` says why."""
+    value = np.zeros(len(mapped), np.uint16)
+    return Coloring(value, (Entry(0, "Nothing known", "", len(mapped)),), note=note)
 
 
 def by_slide(mapped: Mapped) -> Coloring:
@@ -130,7 +139,7 @@ def by_number(mapped: Mapped, known: Iterable[tuple[str, NDArray[Any], NDArray[A
         numbers[rows] = raster[mapped.tiles[rows, 0], mapped.tiles[rows, 1]]
     there = np.isfinite(numbers)
     if not there.any():
-        return Coloring(np.zeros(len(mapped), np.uint16), ())
+        return nothing(mapped)
     low, high = (float(v) for v in np.percentile(numbers[there], [1, 99]))
     span = high - low or 1.0
     steps = np.clip(np.rint((numbers[there] - low) / span * (RAMP - 1)), 0, RAMP - 1) + 1

@@ -97,7 +97,11 @@ def with_pieces(one: PathObject, pieces: Sequence[Piece]) -> PathObject | None:
     return replace(one, geometry=whole, is_ellipse=False)
 
 
-def edited_piece(piece: Piece, vertices: NDArray[np.floating[Any]]) -> Piece | None:
+def edited_piece(
+    piece: Piece,
+    vertices: NDArray[np.floating[Any]],
+    before: NDArray[np.floating[Any]] | None = None,
+) -> Piece | None:
     """Return a piece after its drawing was edited; the points that nobody moved stay exact.
 
     Parameters
@@ -106,6 +110,8 @@ def edited_piece(piece: Piece, vertices: NDArray[np.floating[Any]]) -> Piece | N
         As it was drawn.
     vertices : ndarray of shape (m, 2)
         As they are drawn now, perhaps as 32-bit floats.
+    before : ndarray of shape (k, 2), optional
+        As they were drawn, if that is not just `piece.vertices` in the precision of `vertices`.
 
     Returns
     -------
@@ -114,7 +120,8 @@ def edited_piece(piece: Piece, vertices: NDArray[np.floating[Any]]) -> Piece | N
         moved or taken out, both were: they are one.
     """
     new = np.asarray(vertices, np.float64)
-    old = piece.vertices.astype(np.asarray(vertices).dtype).astype(np.float64)
+    was = piece.vertices.astype(np.asarray(vertices).dtype) if before is None else before
+    old = np.asarray(was, np.float64)
     n = len(piece.points)
     if len(new) == len(old):
         points = piece.points.copy()

@@ -13,7 +13,8 @@ from napari_virchow.qupath.classes import PathClass, default_color, packed_of_rg
 from napari_virchow.qupath.groovy import BRIDGE
 from napari_virchow.qupath.live_facts import LinkLost, LiveError, QuPathImage
 
-QUICK_S, LONG_S = 2.5, 60.0  # how long QuPath may take for a question, and for thousands of objects
+# How long QuPath may take to greet, to answer a question, and for thousands of objects
+GREET_S, ANSWER_S, LONG_S = 2.5, 15.0, 60.0
 PULL_CHUNK = 5000
 INSTALL = "The live link needs py4j: run pip install 'napari-virchow[qupath]'."
 
@@ -44,7 +45,7 @@ class Gate:
     def __init__(self, host: str, port: int, token: str = "") -> None:
         self._address = (host, port)
         self._sockets: list[socket.socket] = []
-        self._seconds = QUICK_S
+        self._seconds = GREET_S
         self._gateway: Any = None
         self._entry: Any = None
         self._qupath: Any = None
@@ -180,7 +181,7 @@ class Gate:
     def _knock(self) -> None:
         host, port = self._address
         try:
-            socket.create_connection(self._address, QUICK_S).close()
+            socket.create_connection(self._address, GREET_S).close()
         except ConnectionRefusedError as error:
             raise LiveError(
                 f"Nothing answers at {host}:{port}: start the gateway in QuPath (Extensions › "
@@ -196,7 +197,7 @@ class Gate:
             raise LiveError(INSTALL) from error
         host, port = self._address
         parameters = GatewayParameters(
-            address=host, port=port, auth_token=token or None, read_timeout=QUICK_S
+            address=host, port=port, auth_token=token or None, read_timeout=GREET_S
         )
         gateway = JavaGateway(gateway_parameters=parameters)
         client = gateway._gateway_client
@@ -239,6 +240,7 @@ class Gate:
             ) from error
         if self._qupath is None:
             raise LiveError("QuPath has no window yet; wait until it has started.")
+        self._bound(ANSWER_S)
         try:
             self._bridge = self._qupath.runScript(None, BRIDGE)
         except Py4JJavaError as error:
@@ -247,7 +249,7 @@ class Gate:
                 "QuPath 0.4 or later."
             ) from error
         except (Py4JError, OSError) as error:
-            raise self._lost(QUICK_S) from error
+            raise self._lost(ANSWER_S) from error
 
     def _hierarchy(self) -> Any:
         data = self._qupath.getImageData()
@@ -256,7 +258,7 @@ class Gate:
         return data.getHierarchy()
 
     @contextmanager
-    def _asking(self, seconds: float = QUICK_S) -> Iterator[None]:
+    def _asking(self, seconds: float = ANSWER_S) -> Iterator[None]:
         """Bound the calls inside, and turn what py4j raises into a sentence."""
         from py4j.protocol import Py4JError, Py4JJavaError
 

@@ -28,7 +28,7 @@ from napari_virchow.qupath.frame import BLOCK_KEY, Frame
 from napari_virchow.qupath.objects import PathObject, flatten
 from napari_virchow.qupath.placing import to_qupath
 from napari_virchow.qupath.reading import Problem, parse_features
-from napari_virchow.qupath.safety import Repairs, safe_features, without_nulls
+from napari_virchow.qupath.safety import Repairs, safe_features, with_id, without_nulls
 
 GEOMETRIES = frozenset(
     ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
@@ -176,7 +176,7 @@ def encode_objects(
 ) -> tuple[bytes, WriteReport]:
     """Return the UTF-8 text of `write_geojson`, for the clipboard or the live link."""
     placed = list(objects) if frame is None else to_qupath(objects, frame)
-    with _collector_paused():
+    with collector_paused():
         repairs = Repairs()
         features = list(safe_objects(placed, repairs, strict=strict))
         data = encode_features(features, foreign=foreign, pretty=pretty, repairs=repairs)
@@ -257,7 +257,7 @@ def safe_objects(
     valid = shapely.is_valid(shapes).tolist()
     for index, (one, is_valid) in enumerate(zip(objects, valid, strict=True), start):
         made = repairs.counts["id made"]
-        feature = to_feature(one, repairs)
+        feature = with_id(to_feature(one, repairs), one.geometry, index, repairs)
         fresh = repairs.counts["id made"] > made
         fine = is_valid and not one.geometry.is_empty
         several = safe_features(feature, one.geometry, index, repairs, is_valid=fine, strict=strict)
@@ -289,7 +289,7 @@ def _contents(path: Path) -> Iterator[bytes]:
 
 
 def _parsed(data: bytes, name: str) -> ReadResult:
-    with _collector_paused():
+    with collector_paused():
         try:
             # Not orjson: slower at reading this, and it refuses the bare NaN of QuPath 0.4.
             document = steps.loads(data.decode("utf-8-sig"))
@@ -356,7 +356,7 @@ def _dumps(document: Any, *, pretty: bool) -> bytes:
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Hold the garbage collector: millions of small lists make it search in vain for seconds."""
     was = gc.isenabled()
     gc.disable()

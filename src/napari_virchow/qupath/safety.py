@@ -133,12 +133,18 @@ def safe_child(feature: Json, index: int, repairs: Repairs, *, strict: bool) -> 
         repairs.add("nested object without a geometry left out")
         repairs.dropped.append(Problem(index, f"nested: {error}"))
         return []
-    if not is_uuid(feature.get("id")):
-        repairs.add("id made")
-        seed = f"{index}/{repairs.counts['id made']}/{shape.wkt}"
-        feature = feature | {"id": str(uuid.uuid5(NAMESPACE, seed))}
+    feature = with_id(feature, shape, index, repairs)
     valid = bool(shape.is_valid)
     return safe_features(feature, shape, index, repairs, is_valid=valid, strict=strict)
+
+
+def with_id(feature: Json, shape: BaseGeometry, index: int, repairs: Repairs) -> Json:
+    """Return a feature whose id is a UUID: its own, else one that follows from place and shape."""
+    if is_uuid(feature.get("id")):
+        return feature
+    repairs.add("id made")
+    seed = f"{index}/{repairs.counts['id made']}/{shape.wkt}"
+    return feature | {"id": str(uuid.uuid5(NAMESPACE, seed))}
 
 
 def without_nulls(value: Any, repairs: Repairs) -> Any:

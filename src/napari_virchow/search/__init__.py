@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 from psygnal import Signal
 
 from napari_virchow.latest import Latest
-from napari_virchow.memory import recall_slide
+from napari_virchow.search.asking import Asking
 from napari_virchow.search.bank import Bank, list_kinds
 from napari_virchow.search.facts import (
     Answer,
@@ -26,12 +26,11 @@ from napari_virchow.search.facts import (
     Query,
     SearchProgress,
 )
-from napari_virchow.search.history import QueryHistory
-from napari_virchow.search.lookup import Found, place_of, search_bank, tiles_of_region, vector_of
-from napari_virchow.search.once import image_example
+from napari_virchow.search.lookup import Found, place_of, search_bank, vector_of
+from napari_virchow.search.saved import SavedQueries, SavedQuery, SavedQueryError
+from napari_virchow.search.space import Vector
 from napari_virchow.search.surveyor import Survey, Surveyor
 from napari_virchow.states import GridStates, TileState, TileUpdate
-from napari_virchow.tiles import Rect, Tile
 
 if TYPE_CHECKING:
     from napari_virchow.session import Session
@@ -48,6 +47,9 @@ __all__ = [
     "Kind",
     "Options",
     "Query",
+    "SavedQueries",
+    "SavedQuery",
+    "SavedQueryError",
     "SearchProgress",
     "Similarity",
 ]
@@ -60,7 +62,7 @@ class _Focus(NamedTuple):
     mpp: float
 
 
-class Similarity:
+class Similarity(Asking):
     """The similarity search of a session.
 
     `look_at` says which slide is shown. From then on every change of the query, the slide, the
@@ -79,8 +81,6 @@ class Similarity:
 
     # A new answer to the present query
     answered = Signal(Answer)
-    # The query is another one now
-    changed = Signal(Query)
     # There is nothing to show now: why, and what to do, as a sentence
     emptied = Signal(str)
     failed = Signal(Exception)
@@ -88,9 +88,8 @@ class Similarity:
     progressed = Signal(SearchProgress)
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        super().__init__(session)
         self._lock = threading.RLock()
-        self._history = QueryHistory()
         self._generation = 0
         self._focus: _Focus | None = None
         self._chosen: Kind | None = None
@@ -102,23 +101,6 @@ class Similarity:
         session.tiles_changed.connect(self._on_tiles)
         session.states_reset.connect(self._on_states)
         session.encoder_changed.connect(self._on_encoder)
-
-    # ---- the query
-
-    @property
-    def query(self) -> Query:
-        """The present query."""
-        return self._history.query
-
-    @property
-    def can_undo(self) -> bool:
-        """Whether a change of the query can be undone."""
-        return self._history.can_undo
-
-    @property
-    def can_redo(self) -> bool:
-        """Whether an undone change can be done again."""
-        return self._history.can_redo
 
     @property
     def busy(self) -> bool:
@@ -162,76 +144,6 @@ class Similarity:
             self._chosen = kind
         return self.refresh()
 
-    def ask(self, query: Query) -> int:
-        """Make this the present query; returns the generation that its answer will carry."""
-        return self._after(self._history.put(query))
-
-    def add(self, slide: Slide | str, tile: Tile, positive: bool = True) -> int:
-        """Add a tile of a slide, on the grid that is compared; see `add_tiles`."""
-        return self.add_tiles(slide, [tile], positive)
-
-    def add_tiles(self, slide: Slide | str, tiles: Iterable[Tile], positive: bool = True) -> int:
-        """Add tiles in one step; a tile that is an example of the other side changes sides.
-
-        Those that are not embedded yet are embedded next.
-
-        Parameters
-        ----------
-        slide : Slide or str
-            Or its identity.
-        """
-        identity = slide if isinstance(slide, str) else slide.identity
-        kind, (name, _) = self.kind, self.describe(identity)
-        mpp = kind.mpp if kind is not None else 0.0
-        made = [Example(identity, Tile(int(row), int(col)), name, mpp) for row, col in tiles]
-        return self.add_examples(made, positive)
-
-    def add_region(self, slide: Slide, region: Rect, positive: bool = True) -> int:
-        """Add the tiles whose middle is in a box of level-0 pixels, else the one at its middle."""
-        kind = self.kind
-        if kind is None:
-            raise ValueError("There are no embeddings to search: embed a slide first.")
-        return self.add_tiles(slide, tiles_of_region(slide, kind.mpp, region), positive)
-
-    def add_examples(self, examples: Iterable[Example], positive: bool = True) -> int:
-        """Add examples in one step."""
-        return self._after(self._history.add(examples, positive=positive))
-
-    def read_image(self, path: Path | str) -> Example:
-        """Return an image file as an example for `add_examples`; blocks while it is embedded.
-
-        Raises
-        ------
-        ValueError
-            If no encoder is loaded, or it is no image.
-        EncoderUnavailable
-            If it cannot be embedded.
-        """
-        encoder = self._session.encoder
-        if encoder is None:
-            raise ValueError("No encoder is loaded to embed the image; choose one first.")
-        return image_example(path, encoder)
-
-    def remove(self, *examples: Example) -> int:
-        """Take examples out of the query."""
-        return self._after(self._history.remove(examples))
-
-    def clear(self) -> int:
-        """Take all examples out; the options stay."""
-        return self.ask(Query(options=self.query.options))
-
-    def set_options(self, options: Options) -> int:
-        """Keep the examples and search otherwise."""
-        return self._after(self._history.set_options(options))
-
-    def undo(self) -> int:
-        """Undo the last change of the query."""
-        return self._after(self._history.undo())
-
-    def redo(self) -> int:
-        """Do again what was undone."""
-        return self._after(self._history.redo())
-
     def refresh(self) -> int:
         """Answer the present query anew; returns the generation of the request at once."""
         with self._lock:
@@ -247,13 +159,11 @@ class Similarity:
                 return False
         return self._answerer.wait(timeout)
 
-    def describe(self, slide: str) -> tuple[str, str]:
-        """Return the name and the path of a slide, open or remembered, by its identity."""
-        there = self._session.slides.get(slide)
-        if there is not None:
-            return there.name, there.path
-        known = recall_slide(self._session.store, slide)
-        return known.name or slide, known.path
+    def vector_of(self, example: Example) -> Vector | None:
+        """Return an example's embedding of the kind that is compared, None if there is none."""
+        bank = self._bank
+        found = None if bank is None else vector_of(bank, example)
+        return None if found is None else found.astype(np.float32)
 
     def close(self) -> None:
         """Stop following, and join the threads. Safe to call twice."""
@@ -265,11 +175,6 @@ class Similarity:
         self._surveyor.close()
 
     # ---- what leads to a new answer
-
-    def _after(self, changed: bool) -> int:
-        if changed:
-            self.changed.emit(self.query)
-        return self.refresh()
 
     def _on_encoder(self, _: object) -> None:
         self.refresh()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -193,7 +194,7 @@ def _draw_hit(
     foot = y + size_px - 5
     draw.rectangle((x + 3, foot - 3, x + 5 + length, foot + 2), fill="white")
     draw.rectangle((x + 4, foot - 2, x + 4 + length, foot), fill="black")
-    words = f"{fitting[-1]} µm"
+    words = _micrometres(fitting[-1])
     box = draw.textbbox((x + 4, foot - 14), words, font=_font(10))
     draw.rectangle((box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), fill="white")
     draw.text((x + 4, foot - 14), words, fill="black", font=_font(10))
@@ -202,8 +203,21 @@ def _draw_hit(
     draw.text((x, y + size_px + 2 + _LINE), name, fill="#555555", font=_font(10))
 
 
+@cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return a font of this machine; Pillow's own, which knows no µ, where none is found."""
+    for name in ("DejaVuSans.ttf", "Arial.ttf", "Helvetica.ttc"):
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
     return ImageFont.load_default(size)
+
+
+def _micrometres(um: int) -> str:
+    font, own = _font(10), ImageFont.load_default(10)
+    unit = "µm" if bytes(font.getmask("µ")) != bytes(own.getmask("µ")) else "um"
+    return f"{um} {unit}"
 
 
 def _shortened(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:

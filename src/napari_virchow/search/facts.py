@@ -83,7 +83,7 @@ class Options:
     class_token_only: bool = False
     exclude_within: int = 1
     group_neighbours: bool = False
-    negative_weight: float = 0.5
+    negative_weight: float = 0.3
     k: int = 200
 
     def __post_init__(self) -> None:

@@ -1,0 +1,46 @@
+"""What comes in from QuPath, in words and colours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from napari_virchow.qupath.classes import PathClass
+from napari_virchow.qupath.drawing import UNCLASSIFIED
+from napari_virchow.qupath.incoming import Incoming
+from napari_virchow.qupath.labelling import ImportPlan
+from napari_virchow.qupath.objects import flatten
+
+
+def plan_words(plan: ImportPlan) -> str:
+    """Return what labels would come of annotations."""
+    if not plan.n_tiles:
+        lines = ["No tile lies in an annotation of a class."]
+    else:
+        each = ", ".join(f"{name} {len(tiles):,}" for name, tiles in plan.tiles.items())
+        lines = [f"{plan.n_tiles:,} tiles: {each}."]
+    if plan.new_classes:
+        lines.append(f"New classes: {', '.join(plan.new_classes)}.")
+    if plan.relabelled:
+        lines.append(f"{len(plan.relabelled):,} tiles have another label now.")
+    if plan.conflicts:
+        lines.append(f"{len(plan.conflicts):,} tiles lie in two classes and get none.")
+    lines += [f"{n:,} objects of {name} are left out." for name, n in plan.ignored.items()]
+    if plan.unclassified:
+        lines.append(f"{plan.unclassified:,} objects without a class are left out.")
+    if plan.without_area:
+        lines.append(f"{plan.without_area:,} points or lines are left out.")
+    for name, (ours, theirs) in plan.recolored.items():
+        lines.append(f"{name} keeps its colour {ours} ({theirs} in QuPath).")
+    return "\n".join(lines)
+
+
+def class_colors(incoming: Incoming) -> Mapping[str, str]:
+    """Return the colour of each class that comes in."""
+    found = {"unclassified": UNCLASSIFIED}
+    wanted = len({name for classes in incoming.counts.values() for name in classes})
+    for one in flatten(incoming.found.objects):
+        if isinstance(one.path_class, PathClass):
+            found.setdefault(one.path_class.name, one.path_class.hex_color)
+            if len(found) > wanted:
+                break
+    return found
