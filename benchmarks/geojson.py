@@ -2,7 +2,8 @@
 
     python benchmarks/geojson.py [n_tiles] [n_measurements]
 
-Prints seconds: the best of three runs, and the size of the file.
+Prints Markdown: seconds, the best of three runs, and the size of the file.
+`benchmarks/results/geojson.md` keeps a run.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def timed(what, n, run):
         start = time.perf_counter()
         result = run()
         best = min(best, time.perf_counter() - start)
-    print(f"{what:<44}{n:>9,} {best:8.2f} s")
+    print(f"| {what} | {n:,} | {best:.2f} s |")
     return result
 
 
@@ -42,11 +43,12 @@ def main(n: int = 100_000, n_measurements: int = 4) -> None:
     smooth = np.sin(tiles[:, 0] / 9) + np.cos(tiles[:, 1] / 7) + rng.normal(0, 0.3, n)
     ids = np.where(smooth > 0, 1, 2)
     where = SlideTiles("benchmark", grid, tiles)
+    print(f"## {n:,} tiles × {n_measurements} measurements\n\n| | objects | |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tiles.geojson"
         again = Path(folder) / "again.geojson"
         timed("write tiles", n, lambda: write_tiles(path, where, ids, CLASSES, columns))
-        print(f"{'':<44}{path.stat().st_size / 1e6:8.1f} MB")
+        print(f"| size of the file | | {path.stat().st_size / 1e6:.1f} MB |")
         found = timed("read tiles", n, lambda: read_geojson(path))
         timed("write what was read", n, lambda: write_geojson(again, found.objects))
         regions = timed("merge to regions", n, lambda: region_objects(where, ids, CLASSES))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -353,6 +354,56 @@ def test_what_was_kept_is_found_and_drawn_again(qupath, store, slide_file, until
     dock = qupath()
     assert "3 objects of this slide were kept" in dock.said.text()
     until(lambda: dock.edit_box.list.count() == 3)
+
+
+def test_a_project_is_shown_and_its_image_opened(viewer, qupath, slide_file, tmp_path, until):
+    dock = qupath()
+    folder = tmp_path / "study"
+    folder.mkdir()
+    image = {
+        "serverBuilder": {
+            "builderType": "uri",
+            "uri": Path(slide_file).as_uri(),
+            "metadata": {"name": "small.tif", "width": 2048, "height": 1536},
+        },
+        "entryID": 1,
+        "imageName": "small.tif",
+    }
+    gone = {**image, "entryID": 2, "imageName": "gone.tif"}
+    gone["serverBuilder"] = {**image["serverBuilder"], "uri": "file:/nowhere/gone.tif"}
+    path = folder / "project.qpproj"
+    path.write_text(json.dumps({"version": "0.6.0", "images": [image, gone]}))
+    before = path.read_bytes()
+    box = dock.project_box
+    box.read(path)
+    until(lambda: box.list.count() == 2)
+    assert "study: 2 images, QuPath 0.6.0" in box.facts.text()
+    box.list.setCurrentRow(1)
+    assert not box.open.isEnabled()
+    assert "gone.tif" in box.alert.text()
+    box.list.setCurrentRow(0)
+    n = len(viewer.layers)
+    QTest.mouseClick(box.open, LEFT)
+    until(lambda: len(viewer.layers) == n + 2)
+    box.read(tmp_path / "nothing")
+    until(lambda: box.alert.text() != "")
+    assert path.read_bytes() == before
+
+
+def test_without_a_gateway_the_link_says_so_and_stays_off(qupath, until):
+    dock = qupath()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    dock.tabs.setCurrentIndex(4)
+    box = dock.live_box
+    assert box.traffic.isHidden()
+    box.port.setValue(port)
+    QTest.keyClicks(box.token, "secret")
+    QTest.mouseClick(box.connect_, LEFT)
+    until(lambda: str(port) in box.alert.text())
+    assert box.connect_.text() == "Connect"
+    assert not box.address.isHidden()
 
 
 @pytest.mark.skipif(not CMU.exists(), reason="needs NAPARI_VIRCHOW_TEST_DATA")

@@ -76,7 +76,9 @@ def test_a_shift_click_fills_the_gallery_and_a_click_there_jumps(viewer, search,
     assert heat.data.shape == dock.grid.shape
     assert np.isfinite(heat.data).all()
     assert np.nanargmax(heat.data) == 3 * dock.grid.shape[1] + 4
+    until(lambda: "hits" in dock.results.layers.layers)
     squares = dock.results.layers.layers["hits"]
+    until(lambda: len(squares.data) == len(hits) + 1)
     step = dock.grid.step[0]
     np.testing.assert_allclose(squares.data[0], (np.array(hits[0].tile) + 0.5) * step - 0.5)
     np.testing.assert_allclose(squares.scale, dock.layer.scale)
@@ -234,3 +236,24 @@ def test_a_closed_dock_leaves_the_mouse_alone_and_a_new_one_finds_the_search(vie
     until(lambda: listed(again) == found)
     assert [pin.example.tile for pin in again.page.query.pins] == [Tile(3, 4)]
     assert len(viewer.layers) == n_layers
+
+
+def test_other_embeddings_of_the_slide_can_be_compared(viewer, search, until):
+    dock = search()
+    dock.session.embed_slide(dock._slide, mpp=1.0, all_tiles=True)
+    until(lambda: dock.session.wait(0.01), 60_000)
+    click(viewer, dock, Tile(3, 4), SHIFT)
+    kinds = dock.page.options.kinds
+    until(lambda: kinds.count() == 2)
+    assert "20×" in kinds.itemText(0)
+    assert "10×" in kinds.itemText(1)
+    kinds.setCurrentIndex(1)
+    kinds.activated.emit(1)
+    until(lambda: dock.answer is not None and dock.answer.compared.kind.mpp == 1.0)
+    assert dock.mpp == 1.0
+    assert dock.results.layers.layers["heat"].data.shape == dock.grid.shape
+    assert "10×" in kinds.itemText(0)
+    # The tile of 20x is looked up by its place: the larger tile around it.
+    assert dock.answer.heat.scores.max() > 0.999
+    dock.page.sizes.setCurrentIndex(dock.page.sizes.findData(0.5))
+    until(lambda: dock.answer is not None and dock.answer.compared.kind.mpp == 0.5)

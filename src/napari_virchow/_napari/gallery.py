@@ -214,12 +214,16 @@ class Gallery(QListView):
         """Choose these tiles and no others; those that are not shown are left out."""
         wanted, selection, start = set(places), QItemSelection(), None
         for row in range(self.tiles.rowCount() + 1):
-            chosen = row < self.tiles.rowCount() and self.tiles.place(row) in wanted
+            place = self.tiles.place(row) if wanted and row < self.tiles.rowCount() else None
+            chosen = place in wanted
+            wanted.discard(place)
             if chosen and start is None:
                 start = row
             elif not chosen and start is not None:  # in runs: thousands of single rows are slow
                 selection.select(self.tiles.index(start), self.tiles.index(row - 1))
                 start = None
+            if not wanted and start is None:
+                break
         self.selectionModel().select(selection, QItemSelectionModel.SelectionFlag.ClearAndSelect)
 
     # ---- mouse and keys

@@ -92,7 +92,6 @@ class ImportBox(QWidget):
         self.tree.setRootIsDecorated(False)
         self.tree.setIconSize(QSize(10, 10))
         self.tree.setAccessibleName("Objects in the file by class")
-        self.tree.setMaximumHeight(150)
         self.frame = QComboBox()
         self.frame.setToolTip("Which part of the slide QuPath showed when the objects were made")
         self.frame.setAccessibleName("Frame")
@@ -237,8 +236,8 @@ class ImportBox(QWidget):
         if len(problems) > _SHOWN:
             self.tree.addTopLevelItem(QTreeWidgetItem([f"and {len(problems) - _SHOWN:,} more", ""]))
         self.tree.setColumnWidth(0, 200)
-        rows = min(6, self.tree.topLevelItemCount()) + 1
-        self.tree.setFixedHeight(rows * 22 + 8)
+        rows = min(9, self.tree.topLevelItemCount()) + 1
+        self.tree.setFixedHeight(rows * 21 + 8)
 
     def _fill_frames(self, incoming: Incoming, box: SlideBox) -> None:
         self.frame.clear()

@@ -10,9 +10,10 @@ from napari.layers import Labels, Layer, Points, Shapes
 from napari.utils.colormaps import DirectLabelColormap
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_virchow._napari.camera import CameraFollower
 from napari_virchow._napari.layers import over
 from napari_virchow._napari.link import Links
-from napari_virchow._napari.piece_layer import PieceLayer
+from napari_virchow._napari.piece_layer import POINT, PieceLayer
 from napari_virchow._napari.tasks import Tasks
 from napari_virchow._napari.viewer import main_window
 from napari_virchow.qupath.classes import PathClass
@@ -25,6 +26,8 @@ from napari_virchow.slide import Slide
 FEW = 50  # objects redrawn one by one; more are drawn anew
 LOOK_MS = 150
 PICTURE_OPACITY = 0.5
+LINE = 2.5  # pixels on the screen
+THICKER = 1.6  # lines are drawn anew once they look that much thicker or thinner
 
 
 class ObjectLayers(QObject):
@@ -61,9 +64,11 @@ class ObjectLayers(QObject):
         self.busy = self._draw_wanted = False
         self._generation = 0
         self._tasks = Tasks(self)
-        width = float(np.clip(max(slide.width, slide.height) / 800, 2, 60))
-        self.shapes = PieceLayer(self._make_shapes, width, self)
-        self.points = PieceLayer(self._make_points, width, self)
+        self._camera = CameraFollower(viewer, self)
+        self._camera.settled.connect(self._on_settled)
+        self._width = self._fitting_width()
+        self.shapes = PieceLayer(self._make_shapes, self._width, self)
+        self.points = PieceLayer(self._make_points, self._width, self)
         for layer in (self.shapes, self.points):
             layer.edited.connect(self._on_edited)
             layer.selected.connect(self.selected)
@@ -77,6 +82,7 @@ class ObjectLayers(QObject):
         self._sweep.setSingleShot(True)
         self._sweep.timeout.connect(self._on_sweep)
         viewer.layers.events.removed.connect(self._on_layer_gone)
+        self._camera.attach()
         self.refresh()
 
     # ---- drawing
@@ -128,11 +134,23 @@ class ObjectLayers(QObject):
         """Take the layers away; the objects stay on disk."""
         self._links.close()
         self._viewer.layers.events.removed.disconnect(self._on_layer_gone)
+        self._camera.detach()
         self._generation += 1
         self.shapes.remove(self._viewer)
         self.points.remove(self._viewer)
         self._drop_picture()
         self.deleteLater()
+
+    def _fitting_width(self) -> float:
+        """Return how wide a line must be on the slide to look `LINE` pixels wide now."""
+        return float(np.clip(LINE * self.slide_pixels_per_screen_pixel(), 0.2, 500))
+
+    def _on_settled(self) -> None:
+        width = self._fitting_width()
+        if not 1 / THICKER < width / self._width < THICKER:
+            self._width = width
+            self.shapes.set_width(width)
+            self.points.set_width(width)
 
     def _on_layer_gone(self, event: object = None) -> None:
         self._sweep.start(0)
@@ -276,7 +294,11 @@ class ObjectLayers(QObject):
 
     def _make_shapes(self, width: float) -> Shapes:
         layer = Shapes(
-            ndim=2, name=f"Annotations · {self.slide.name}", edge_width=width, **self._common()
+            ndim=2,
+            name=f"Annotations · {self.slide.name}",
+            edge_width=width,
+            opacity=1.0,
+            **self._common(),
         )
         layer.current_edge_width = width
         layer.current_edge_color = "#ff0000"
@@ -287,9 +309,10 @@ class ObjectLayers(QObject):
         layer = Points(
             np.empty((0, 2)),
             name=f"Annotated points · {self.slide.name}",
-            size=4 * width,
+            size=POINT * width,
             canvas_size_limits=(7, 60),
             border_color="white",
+            opacity=1.0,
             **self._common(),
         )
         layer.current_face_color = "#ff0000"

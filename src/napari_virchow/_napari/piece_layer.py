@@ -18,6 +18,8 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_virchow.qupath.drawing import Kind, Piece, drawn_piece, edited_piece
 
 SLICE_S = 0.02  # how long rows are added at a time, so that napari stays fluid
+REDRAWN = 400  # rows that can get another line width in one go
+POINT = 4  # how many times wider than lines points are
 Row = tuple[str, Piece, str]  # object, piece, colour
 _SHAPE_TYPES = {"ring": "path", "line": "path", "ellipse": "ellipse"}
 _KINDS: dict[str, Kind] = {
@@ -142,6 +144,19 @@ class PieceLayer(QObject):
                     self.layer.mode = "select"
                 self.layer.selected_data = rows
         return bool(rows)
+
+    def set_width(self, width: float) -> None:
+        """Draw lines this wide, in level-0 pixels; only new ones where there are very many."""
+        self._width = width
+        if self.layer is None:
+            return
+        with self.quiet():
+            if isinstance(self.layer, Points):
+                self.layer.size = POINT * width
+                return
+            self.layer.current_edge_width = width
+            if len(self._rows) <= REDRAWN:
+                self.layer.edge_width = [width] * len(self.layer.data)
 
     def remove(self, viewer: Any) -> None:
         """Take the layer away."""

@@ -18,9 +18,12 @@ from napari_virchow._napari.export_box import ExportBox
 from napari_virchow._napari.import_box import Here, ImportBox
 from napari_virchow._napari.layers import show_only
 from napari_virchow._napari.link import Links
+from napari_virchow._napari.live_box import LiveBox
+from napari_virchow._napari.live_view import LiveView
 from napari_virchow._napari.object_hover import ObjectHover
 from napari_virchow._napari.object_layers import ObjectLayers, object_layers
 from napari_virchow._napari.parts import MIN_WIDTH, Note, style
+from napari_virchow._napari.project_box import ProjectBox
 from napari_virchow._napari.slide_box import SlideBox
 from napari_virchow._napari.tasks import Tasks
 from napari_virchow._napari.viewer import plain, session_of
@@ -55,6 +58,7 @@ class QuPathWidget(QWidget):
         self._build()
         self.hover = ObjectHover(self._viewer, self)
         self.hover.told.connect(self.under.say)
+        self.live_view = LiveView(self._viewer, self.session.live, self)
         self._viewer.events.theme.connect(self._on_theme)
         self._on_theme()
         self._tasks.run(lambda: self.session.labels, done=self._on_labels, failed=self._on_failed)
@@ -65,11 +69,15 @@ class QuPathWidget(QWidget):
         self.import_box = ImportBox()
         self.export_box = ExportBox()
         self.edit_box = EditBox()
+        self.project_box = ProjectBox(self._viewer)
+        self.live_box = LiveBox(self.session.live)
         self.tabs = QTabWidget()
         for title, box in (
             ("Import", self.import_box),
             ("Edit", self.edit_box),
             ("Export", self.export_box),
+            ("Project", self.project_box),
+            ("Live", self.live_box),
         ):
             self.add_tab(title, box)
         self.said = Note()
@@ -86,9 +94,11 @@ class QuPathWidget(QWidget):
         self.slide_box.failed.connect(self._on_failed)
         self.slide_box.open_wanted.connect(lambda: open_slide.ask_for_slide(self._viewer))
         self.import_box.taken.connect(self._on_taken)
-        self.export_box.told.connect(self._say)
         self.edit_box.looked_for.connect(self._go_to)
-        for box in (self.import_box, self.export_box, self.edit_box):
+        self.live_box.selected.connect(self._on_selected)
+        for box in (self.export_box, self.project_box, self.live_box):
+            box.told.connect(self._say)
+        for box in (self.import_box, self.export_box, self.edit_box, self.live_box):
             box.failed.connect(self._on_failed)
 
     def add_tab(self, title: str, box: QWidget) -> None:
@@ -110,10 +120,12 @@ class QuPathWidget(QWidget):
         """Say what is under the cursor while the dock can be seen."""
         super().showEvent(event)
         self.hover.attach()
+        self.live_view.camera.attach()
 
     def hideEvent(self, event: Any) -> None:
         """Leave the mouse alone; what is edited is kept all the same."""
         self.hover.detach()
+        self.live_view.camera.detach()
         super().hideEvent(event)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
@@ -131,6 +143,7 @@ class QuPathWidget(QWidget):
 
     def _on_slide(self, slide: Slide | None, layer: Layer | None) -> None:
         self._slide, self._layer = slide, layer
+        self.live_view.slide, self.live_view.layer = slide, layer
         self.said.say("")
         self.alert.say("")
         self._bind(None)
@@ -150,8 +163,8 @@ class QuPathWidget(QWidget):
         layers = object_layers(self._viewer, slide, layer, kept)
         self._bind(layers)
         here = Here(self.session, slide, kept)
-        self.import_box.bind(here)
-        self.export_box.bind(here)
+        for box in (self.import_box, self.export_box, self.live_box):
+            box.bind(here)
         if len(kept):
             self._say(f"{len(kept):,} objects of this slide were kept from last time.")
 
@@ -164,8 +177,8 @@ class QuPathWidget(QWidget):
         self.hover.layers = layers
         self.edit_box.bind(layers)
         if layers is None:
-            self.import_box.bind(None)
-            self.export_box.bind(None)
+            for box in (self.import_box, self.export_box, self.live_box):
+                box.bind(None)
             return
         layers.drawn.connect(self._on_drawn)
         layers.failed.connect(self._on_failed)
@@ -192,6 +205,10 @@ class QuPathWidget(QWidget):
         self.alert.say("")
         if self.export_box.isVisible():
             self.export_box.refresh()
+
+    def _on_selected(self, ids: tuple[str, ...]) -> None:
+        if self.layers is not None:
+            self.layers.select(ids)
 
     def _on_taken(self, sentence: str) -> None:
         self._say(sentence)

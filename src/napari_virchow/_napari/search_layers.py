@@ -25,6 +25,7 @@ HIT, POSITIVE, NEGATIVE, CHOSEN = "#f0e442", "#009e73", "#d55e00", "#000000"
 _CLEAR = (0.0, 0.0, 0.0, 0.0)
 _MASKS: dict[int | None, Any] = {None: _CLEAR, 0: _CLEAR, MASK: (0.34, 0.71, 0.91, 1.0)}
 _LOW, _HIGH = 0.5, 0.999  # quantiles of the scores between which colours change
+_SAMPLE = 20_000
 _FAINTEST = 0.15  # what is unlike the examples lets the tissue through
 
 
@@ -55,6 +56,7 @@ class SearchLayers(QObject):
         self._grid: TileGrid | None = None
         self._scores: NDArray[np.float32] | None = None
         self._squares: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+        self._drawn: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         self._threshold: float | None = None
         self._limits: tuple[float, float] | None = None
         self._wanted = {"heat": True, "mask": False, "hits": True}
@@ -134,20 +136,18 @@ class SearchLayers(QObject):
         scores = self._scores
         if scores is None:
             scores = np.full(self._grid.shape, np.nan, np.float32)
-        known = scores[np.isfinite(scores)]
-        if known.size:
-            low, high = (float(v) for v in np.quantile(known, (_LOW, _HIGH)))
-            limits = low, max(high, low + 1e-3)
-        else:
-            limits = 0.0, 1.0
+        limits = _limits(scores)
+        present = self._present("heat")
+        before = self._limits
         touched = (
-            self._present("heat")
-            and self._limits is not None
-            and not np.allclose(self.layers["heat"].contrast_limits, self._limits)
+            present
+            and before is not None
+            and not np.allclose(self.layers["heat"].contrast_limits, before)
         )
-        if self._put("heat", scores, self._grid.step) and not touched:  # the user's own limits stay
+        if not self._put("heat", scores, self._grid.step) or touched:
+            return  # the user's own limits stay
+        if before is None or not present or not np.allclose(limits, before, atol=1e-3):
             self._limits = limits
-            self.layers["heat"].contrast_limits_range = (-1.0, 1.0)
             self.layers["heat"].contrast_limits = limits
 
     def _draw_mask(self) -> None:
@@ -163,6 +163,10 @@ class SearchLayers(QObject):
         if self._grid is None or self._squares is None or not self._wanted["hits"]:
             return
         places, colors = self._squares
+        drawn = self._drawn
+        if drawn is not None and self._present("hits") and _same(drawn, self._squares):
+            return
+        self._drawn = self._squares
         if self._put("hits", places, (1.0, 1.0)) and len(places):
             self.layers["hits"].border_color = colors
 
@@ -175,8 +179,14 @@ class SearchLayers(QObject):
         if not self._present(kind):
             self._adopt(kind, place)
         if self._present(kind):
-            self.layers[kind].data = data
-            self.layers[kind].visible = self._wanted[kind] and self._raised
+            layer, visible = self.layers[kind], self._wanted[kind] and self._raised
+            if kind != "hits" and layer.data.shape == data.shape:
+                layer.data[:] = data  # much cheaper than another array
+                layer.refresh(thumbnail=False, extent=False, highlight=False)
+            else:
+                layer.data = data
+            if layer.visible != visible:
+                layer.visible = visible
             return True
         if not np.any(np.isfinite(data) & (data != 0)):
             return False  # nothing to be seen
@@ -200,7 +210,9 @@ class SearchLayers(QObject):
         }
         layer: Layer
         if kind == "heat":
-            return Image(data, colormap=heat_colors(), contrast_limits=(0, 1), **common)
+            layer = Image(data.copy(), colormap=heat_colors(), contrast_limits=(0, 1), **common)
+            layer.contrast_limits_range = (-1.0, 1.0)
+            return layer
         if kind == "mask":
             layer = Labels(data, colormap=DirectLabelColormap(color_dict=_MASKS), **common)
         else:
@@ -224,3 +236,17 @@ class SearchLayers(QObject):
             at = self._viewer.layers.index(self.layers["hits"])
             if at != len(self._viewer.layers) - 1:
                 self._viewer.layers.move(at, len(self._viewer.layers))
+
+
+def _limits(scores: NDArray[np.float32]) -> tuple[float, float]:
+    """Return between which scores colours change; from some thousand of them."""
+    known = scores[np.isfinite(scores)]
+    if known.size == 0:
+        return 0.0, 1.0
+    some = known[:: max(1, known.size // _SAMPLE)]
+    low, high = float(np.quantile(some, _LOW)), float(np.quantile(some, _HIGH))
+    return low, max(high, low + 1e-3)
+
+
+def _same(one: tuple[NDArray[Any], ...], other: tuple[NDArray[Any], ...]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Layer
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, QTimer
 
 from napari_virchow._napari.gallery import Place
 from napari_virchow._napari.gallery_item import Mark
@@ -18,6 +18,8 @@ from napari_virchow.labels import LabelSet
 from napari_virchow.search import Answer, Similarity
 from napari_virchow.slide import Slide
 from napari_virchow.tiles import Tile, TileGrid
+
+SOON_MS = 10
 
 
 class SearchResults(QObject):
@@ -41,6 +43,11 @@ class SearchResults(QObject):
         self._slide: Slide | None = None
         self._grid: TileGrid | None = None
         self._all: dict[str, SearchLayers] = {}
+        # Answers, choices and queries come in bursts: squares are drawn once for all of them
+        self._due = QTimer(self)
+        self._due.setSingleShot(True)
+        self._due.timeout.connect(self._draw_squares)
+        self._dragged: tuple[Sequence[Tile], bool] = ((), True)
         self.answer: Answer | None = None
         self.labels: LabelSet | None = None
 
@@ -148,7 +155,13 @@ class SearchResults(QObject):
         self._page.gallery.set_marks(marks)
 
     def draw_squares(self, dragged: Sequence[Tile] = (), positive: bool = True) -> None:
-        """Draw hits, examples and what is being picked on the slide."""
+        """Draw hits, examples and what is being picked on the slide, in a moment."""
+        self._dragged = dragged, positive
+        if not self._due.isActive():
+            self._due.start(SOON_MS)
+
+    def _draw_squares(self) -> None:
+        dragged, positive = self._dragged
         layers, grid, slide = self.layers, self._grid, self._slide
         if layers is None or grid is None or slide is None:
             return

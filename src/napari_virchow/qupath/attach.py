@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from psygnal import SignalInstance
 
 if TYPE_CHECKING:
     from napari_virchow.qupath.kept import KeptObjects
+    from napari_virchow.qupath.live import LiveLink
+    from napari_virchow.session import Session
     from napari_virchow.slide import Slide
 
 _log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ class HasObjects:
         super().__init__()
         self._finding = threading.RLock()
         self._objects: dict[str, KeptObjects] = {}
+        self._live: LiveLink | None = None
 
     def objects(self, slide: Slide) -> KeptObjects:
         """Return the objects of an open slide; they are closed, and saved, with it.
@@ -50,6 +53,23 @@ class HasObjects:
                     self.slide_closed.disconnect(self._close_objects, missing_ok=True)
                     self.slide_closed.connect(self._close_objects)
             return known
+
+    @property
+    def live(self) -> LiveLink:
+        """The link to a running QuPath, off at first; made on first use."""
+        from napari_virchow.qupath.live import LiveLink
+
+        with self._finding:
+            if self._live is None:
+                self._live = LiveLink(cast("Session", self))
+            return self._live
+
+    def _close_attached(self) -> None:
+        with self._finding:
+            live, self._live = self._live, None
+        if live is not None:
+            live.close()
+        super()._close_attached()  # type: ignore[misc]  # what else is attached
 
     def _close_objects(self, identity: str) -> None:
         from napari_virchow.qupath.kept_file import KeptError
