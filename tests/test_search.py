@@ -295,3 +295,37 @@ def test_every_step_of_a_query_can_be_undone_and_redone():
     assert history.set_options(Options(k=5))
     assert history.can_undo
     assert not history.can_redo
+
+
+def test_a_store_too_large_for_memory_is_searched_by_leading_directions_and_exactly_ranked(
+    tmp_path,
+):
+    made = {n: fill(tmp_path, n, shape=(20, 20), dim=300, seed=i) for i, n in enumerate("ab")}
+    bank = Bank(tmp_path, KIND, most_bytes=1000)
+    found = ask(bank, example("a", 3, 4), k=20)
+    assert bank.axes.directions.shape == (300, 256)
+    seed = made["a"][Tile(3, 4)]
+    wanted = by_hand(made, lambda v: cosine(v, seed), without={("a", Tile(3, 4))})[:20]
+    assert listed(found.hits) == [one[:2] for one in wanted]
+    np.testing.assert_allclose(found.hits.scores, [one[2] for one in wanted], atol=1e-6)
+    assert bank.nbytes < 800 * (256 * 2 + 40)
+    for options in ({"center": True}, {"whiten": True}):
+        hits = ask(bank, example("a", 3, 4), k=20, **options).hits
+        exact = ask(Bank(tmp_path, KIND), example("a", 3, 4), k=20, **options).hits
+        assert len(set(listed(hits)) & set(listed(exact))) >= 15
+
+
+def test_a_large_store_may_grow_and_shrink(tmp_path, made):
+    bank = Bank(tmp_path, KIND, most_bytes=1000)
+    ask(bank, example("a", 3, 4))
+    first = bank.axes
+    for n in range(5):
+        made[f"more{n}"] = fill(tmp_path, f"more{n}", seed=10 + n)
+    found = ask(bank, example("a", 3, 4), k=30)
+    assert bank.axes is not first  # twice as much: other directions may lead now
+    assert found.n_tiles == 99 * 8
+    delete_stored(list_stored(tmp_path, "more1")[0])
+    query = Query((example("a", 3, 4),), (), Options(exclude_within=0, k=9999))
+    hits = search_bank(bank, query, None, "a", describe).hits
+    assert "more1" not in {hit.slide for hit in hits}
+    assert len(hits) == 99 * 7 - 1

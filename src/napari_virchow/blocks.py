@@ -7,6 +7,7 @@ import os
 import re
 import uuid
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -86,6 +87,38 @@ def peek_block(path: Path, dim: int) -> NDArray[np.bool_]:
         os.close(file)
     done: NDArray[np.bool_] = ~np.isnan(first)
     return done
+
+
+def read_rows(path: Path, inside: NDArray[np.integer[Any]], dim: int) -> NDArray[np.float16]:
+    """Read some tiles of a block, without the rest of it; the checksum is not verified.
+
+    Parameters
+    ----------
+    inside : ndarray of shape (n, 2)
+        Row and column in the block.
+
+    Returns
+    -------
+    ndarray of shape (n, dim)
+        NaN where a tile has no embedding.
+
+    Raises
+    ------
+    DamagedBlockError
+        If the file has the wrong size.
+    OSError
+        If it cannot be read.
+    """
+    rows = np.empty((len(inside), dim), _DTYPE)
+    stride = rows.strides[0]
+    with path.open("rb", buffering=0) as file:
+        if os.fstat(file.fileno()).st_size != block_bytes(dim):
+            raise DamagedBlockError(f"{path} has not the size of a block")
+        for row, (r, c) in zip(rows, inside.tolist(), strict=True):
+            file.seek((r * BLOCK + c) * stride)
+            if file.readinto(row.view(np.uint8).data) != stride:
+                raise DamagedBlockError(f"{path} is cut short")
+    return rows
 
 
 def read_block(path: Path, out: NDArray[np.float16]) -> None:

@@ -199,8 +199,9 @@ def _encoders(options: argparse.Namespace) -> int:
 def _embed(options: argparse.Namespace) -> int:
     from napari_virchow.cli.embed import EmbedOptions, SlideDone, SlideFailed, embed_slides
     from napari_virchow.cohort import find_slides
-    from napari_virchow.paths import store_dir
+    from napari_virchow.paths import keep_remote_in, store_dir
 
+    keep_remote_in(options.cache, options.cache_gb)
     options.slides = find_slides(options.slides)
     chosen = EmbedOptions(
         encoder=options.encoder,

@@ -30,6 +30,9 @@ def add_embed_arguments(embed: argparse.ArgumentParser) -> None:
     embed.add_argument("--store", type=Path, metavar="DIR", help="folder for the embeddings")
     embed.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda or mps")
     embed.add_argument("--all-tiles", action="store_true", help="embed glass too")
+    away = embed.add_argument_group("slides on servers (pip install '.[remote]')")
+    away.add_argument("--cache", type=Path, metavar="DIR", help="folder for what was read of them")
+    away.add_argument("--cache-gb", type=_gigabytes, metavar="N", help="its size; default: 20")
     many = embed.add_argument_group("many slides on many processes (pip install '.[cluster]')")
     many.add_argument("--workers", type=_count, metavar="N", help="processes on this machine")
     many.add_argument("--gpus", metavar="0,1,…", help="GPUs of this machine, one process each")
@@ -197,6 +200,13 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
     return int(text)
+
+
+def _gigabytes(text: str) -> float:
+    value = _number(text)
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"must be a number of GB above 0, got {text!r}")
+    return value
 
 
 def _plausible_mpp(text: str) -> float:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_virchow.layout import SUFFIX, StoreError
+from napari_virchow.layout import SUFFIX, StoreError, read_facts
+from napari_virchow.search.axes import Axes, sample_stores, stored_bytes
 from napari_virchow.search.facts import Kind, Options
 from napari_virchow.search.rows import SlideRows
 from napari_virchow.search.space import Space, make_space, space_name
 
 _log = logging.getLogger(__name__)
 SAMPLE = 8192  # embeddings that mean and directions are found on
+MOST_BYTES = 2**30  # of embeddings in memory: 210,000 of 2560 numbers
 _GROWN = 2.0  # how many times more embeddings there must be before they are found anew
 
 
@@ -37,10 +39,14 @@ class Bank:
         Folder of all stores.
     kind : Kind
         Which embeddings.
+    most_bytes : int
+        Embeddings of this size are kept in memory and searched exactly; of more only their leading
+        directions are, which find candidates whose embeddings are then read from the store.
     """
 
-    def __init__(self, root: Path, kind: Kind) -> None:
-        self.root, self.kind = root, kind
+    def __init__(self, root: Path, kind: Kind, *, most_bytes: int = MOST_BYTES) -> None:
+        self.root, self.kind, self.most_bytes = root, kind, most_bytes
+        self._axes: Axes | None = None
         self._lock = threading.RLock()
         self._slides: dict[Path, SlideRows] = {}
         self._spaces: dict[str, _Fitted] = {}
@@ -62,9 +68,10 @@ class Bank:
         """Bring one store up to date; returns whether anything changed. What is gone is dropped."""
         with self._lock:
             known = self._slides.get(path)
+            axes = self._axes
         try:
-            if known is None:
-                known = SlideRows(path)
+            if known is None or known.axes is not axes:
+                known = SlideRows(path, axes)
                 known.catch_up()
                 with self._lock:
                     self._slides[path] = known
@@ -96,6 +103,7 @@ class Bank:
             Whether anything changed.
         """
         paths = self.paths(slides)
+        self._make_room(paths)
         with self._lock:
             known = [
                 p for p, rows in self._slides.items() if slides is None or rows.slide in slides
@@ -140,19 +148,49 @@ class Bank:
                 return known.space
             needed = options.center or options.whiten
             dim = there[0].dim if there else 0
-            sample = self.sample(there) if needed else np.empty((0, dim), np.float16)
+            sample = self.sample(there) if needed else np.empty((0, dim), np.float32)
             space = make_space(options, self.kind.pooling, sample)
-            for rows in there if needed else ():
+            if self._axes is not None and name == "centred":
+                space = Space(name, self._axes.mean)  # the norms in it are known exactly
+            for rows in there if needed and known is not None else ():
                 rows.forget_norms(name)
             self._spaces[name] = _Fitted(space, n)
             return space
 
-    def sample(self, there: Iterable[SlideRows], n: int = SAMPLE) -> NDArray[np.float16]:
+    @property
+    def nbytes(self) -> int:
+        """Memory that is used, in bytes."""
+        return sum(rows.nbytes for rows in self.loaded())
+
+    @property
+    def axes(self) -> Axes | None:
+        """The directions that are kept in memory; None while all embeddings are."""
+        return self._axes
+
+    def _make_room(self, paths: Sequence[Path]) -> None:
+        """Find axes where the embeddings would not fit in memory, or where those are outgrown."""
+        if not paths:
+            return
+        try:
+            dim = read_facts(paths[0]).dim
+            n_bytes = stored_bytes(paths, dim)
+            axes = self._axes
+            if n_bytes <= (self.most_bytes if axes is None else _GROWN * axes.n_bytes):
+                return
+            sample = sample_stores(paths, dim)
+        except (OSError, StoreError) as error:  # it is gone, or going, at this very moment
+            _log.debug("not measured", exc_info=error)
+            return
+        if len(sample) > 1:
+            found = Axes.fit(sample, n_bytes)
+            with self._lock:
+                self._axes = found
+                self._spaces.clear()
+
+    def sample(self, there: Sequence[SlideRows], n: int = SAMPLE) -> NDArray[np.float32]:
         """Return up to about `n` embeddings, evenly spread over what was read."""
-        parts = [rows.snapshot().rows for rows in there]
-        total = sum(map(len, parts))
-        step = max(1, total // n)
-        return np.concatenate([part[::step] for part in parts])
+        step = max(1, sum(map(len, there)) // n)
+        return np.concatenate([rows.sample(step) for rows in there])
 
 
 def is_of_grid(path: Path, grid: str) -> bool:

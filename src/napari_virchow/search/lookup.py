@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_virchow.search.bank import Bank
 from napari_virchow.search.facts import Example, Heat, Hits, HitSlide, Query
-from napari_virchow.search.rows import SlideRows, Snapshot
+from napari_virchow.search.rows import SlideRows
 from napari_virchow.search.scoring import VARIED, apart, best, direction, varied
 from napari_virchow.search.space import Probe
 from napari_virchow.tiles import Rect, Tile, TileGrid
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_virchow.slide import Slide
 
 _MARGIN = 256  # candidates beyond those wanted: half precision may have swapped neighbours
+_MARGIN_SHORT = 500  # the same where only leading directions were compared
 Describe = Callable[[str], tuple[str, str]]  # a slide's identity -> (name, path)
 
 
@@ -34,7 +35,7 @@ class Found(NamedTuple):
 
 class _Scored(NamedTuple):
     slide: SlideRows
-    now: Snapshot
+    tiles: NDArray[np.int32]
     scores: NDArray[np.float32]
 
 
@@ -121,7 +122,7 @@ def search_bank(
     hits = _hits(scored, query, probe, describe)
     return Found(
         hits,
-        None if heat is None else Heat(focus, heat.slide.grid, heat.now.tiles, heat.scores),
+        None if heat is None else Heat(focus, heat.slide.grid, heat.tiles, heat.scores),
         sum(len(s.scores) for s in scored),
         sum(len(s.scores) > 0 for s in scored),
     )
@@ -131,7 +132,8 @@ def _hits(scored: list[_Scored], query: Query, probe: Probe, describe: Describe)
     options = query.options
     scores = [_without_examples(one, query) for one in scored]
     starts = np.cumsum([0, *map(len, scores)])
-    wanted = 2 * options.k + _MARGIN
+    short = any(one.slide.axes is not None for one in scored)
+    wanted = 2 * options.k + (_MARGIN_SHORT if short else _MARGIN)
     if options.group_neighbours:
         wanted *= 9  # at the most so many tiles become one
     top = best(np.concatenate([*scores, np.empty(0, np.float32)]), wanted)
@@ -172,13 +174,10 @@ def _gathered(
 ) -> tuple[NDArray[np.int32], NDArray[np.float16], NDArray[np.bool_]]:
     """Return tiles and embeddings of candidates, and whether the disk still has each of them."""
     tiles = np.empty((len(of), 2), np.int32)
-    dim = scored[0].now.rows.shape[1] if scored else 0
-    rows = np.empty((len(of), dim), np.float16)
+    rows = np.empty((len(of), scored[0].slide.dim if scored else 0), np.float16)
     there = np.ones(len(of), np.bool_)
     for number in np.unique(of).tolist():
         one, mine = scored[number], of == number
-        tiles[mine] = one.now.tiles[at[mine]]
-        rows[mine] = one.now.rows[at[mine]]
-        if not one.slide.is_fresh:
-            there[mine] = one.slide.on_disk(tiles[mine])
+        tiles[mine] = one.tiles[at[mine]]
+        rows[mine], there[mine] = one.slide.gather(tiles[mine])
     return tiles, rows, there

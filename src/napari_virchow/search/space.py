@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from napari_virchow.classify.features import Projection
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from napari_virchow.search.facts import Options
 
 Vector = NDArray[np.float32]
@@ -89,17 +87,6 @@ class Probe:
     direction: Vector
     w: Vector
     offset: float
-
-    @property
-    def length(self) -> float:
-        """The length of `w`."""
-        return max(float(np.linalg.norm(self.w)), _TINY)
-
-    def half(self) -> Tensor:
-        """Return `w` in half precision, made length 1 so that it fits."""
-        import torch
-
-        return torch.from_numpy((self.w / self.length).astype(np.float16))
 
     def exact(self, x: NDArray[np.floating[Any]]) -> Vector:
         """Return the scores of embeddings (n, dim) in single precision."""

@@ -47,6 +47,10 @@ class Source(Protocol):
         """Return where the chunk lies in the file, for reading in order."""
         ...
 
+    def prepare(self, chunks: Sequence[Chunk]) -> None:
+        """Take note of chunks, in file order, that are about to be decoded; never fails."""
+        ...
+
     def decode(self, chunk: Chunk) -> Pixels:
         """Return the chunk's pixels: (height, width, 3), smaller at the edges of the level."""
         ...
@@ -194,6 +198,7 @@ def read_windows(
                 paste(source, windows[number], chunk, pixels, outs[number])
 
     ordered = sorted(users, key=source.order)
+    source.prepare(ordered)
     run_all(work, _shares(ordered))
     return errors
 

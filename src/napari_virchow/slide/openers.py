@@ -24,14 +24,15 @@ from napari_virchow.slide.readers import (
     opaque,
     refuse_unless_rgb,
 )
+from napari_virchow.slide.remote import RemoteFile
 from napari_virchow.tiles import Rect
 
 _UM_PER_UNIT = {"micrometer": 1.0, "micron": 1.0, "nanometer": 1e-3, "millimeter": 1e3}
 _UM_PER_UNIT |= {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3}  # both mu signs occur
 
 
-def open_with_tiffslide(path: str) -> Opened:
-    """Open a TIFF of any vendor.
+def open_with_tiffslide(path: str, remote: RemoteFile | None = None) -> Opened:
+    """Open a TIFF of any vendor, also one on a server.
 
     Raises
     ------
@@ -42,7 +43,11 @@ def open_with_tiffslide(path: str) -> Opened:
     """
     import tiffslide
 
-    slide = tiffslide.TiffSlide(path)
+    if remote is None:
+        slide = tiffslide.TiffSlide(path)
+    else:
+        named = {"name": path.rpartition("/")[2]}
+        slide = tiffslide.TiffSlide(remote.open(), tifffile_options=named)
     try:
         with warnings.catch_warnings():  # it warns of metadata that it does not read
             warnings.simplefilter("ignore")
@@ -66,7 +71,7 @@ def open_with_tiffslide(path: str) -> Opened:
         regions = RegionSource(levels, read, slide.close)
         composed = properties.get("tiffslide.series-composition")
         fast = "the slide is put together from parts" if composed else None
-        direct = fast or fast_tiff_source(path, levels, series)
+        direct = fast or fast_tiff_source(path, levels, series, remote)
     except BaseException:
         slide.close()
         raise

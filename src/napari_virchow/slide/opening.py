@@ -18,6 +18,7 @@ from napari_virchow.slide.openers import (
     open_with_zarr,
 )
 from napari_virchow.slide.readers import Opened, SlideError
+from napari_virchow.slide.remote import RemoteFile, block_folder
 
 IDENTITY_BLOCK = 64 << 10
 
@@ -42,19 +43,37 @@ def open_file(where: str) -> tuple[Opened, str]:
     local = None if "://" in where else Path(where)
     if local is not None and not local.exists():
         raise SlideError(f"There is no file {where}; check the path.")
+    remote = _remote(where) if local is None and not _names_zarr(where) else None
     try:
-        opened = _open(where, local)
+        opened = _open(where, local, remote)
     except PermissionError as error:
         raise SlideError(f"{where} may not be read; ask for permission to read it.") from error
     try:
         _take_fast_path(opened)
-        return opened, _identity(where, local, opened)
+        return opened, _identity(local, remote, opened)
     except BaseException:
         opened.source.close()
         raise
 
 
-def _open(where: str, local: Path | None) -> Opened:
+def _names_zarr(where: str) -> bool:
+    return where.rstrip("/").endswith(".zarr")
+
+
+def _remote(where: str) -> RemoteFile:
+    cache = block_folder()
+    try:
+        return RemoteFile(where, cache)
+    except ImportError as error:
+        raise SlideError(
+            f"{where} needs another package ({error}): run pip install 'napari-virchow[remote]'."
+        ) from error
+    except Exception as error:  # noqa: BLE001  # each kind of server has errors of its own
+        why = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+        raise SlideError(f"{where} cannot be opened ({why}); check the address.") from error
+
+
+def _open(where: str, local: Path | None, remote: RemoteFile | None) -> Opened:
     """Try the readers in turn; the last one's refusal becomes the sentence."""
     if local is not None and local.is_dir():
         if is_zarr(local):
@@ -65,10 +84,10 @@ def _open(where: str, local: Path | None) -> Opened:
         return _with_openslide(str(dicom), where)
     if local is not None and is_dicom(local):
         return _with_openslide(where, where)
-    if local is None and where.rstrip("/").endswith(".zarr"):
+    if local is None and remote is None:
         return open_with_zarr(where)
     try:
-        return open_with_tiffslide(where)
+        return open_with_tiffslide(where, remote)
     except (SlideError, PermissionError):
         raise
     except Exception as error:  # noqa: BLE001  # tiffslide raises many kinds; OpenSlide is next
@@ -121,27 +140,25 @@ def _take_fast_path(opened: Opened) -> None:
         opened.slow = slow
 
 
-def _identity(where: str, local: Path | None, opened: Opened) -> str:
+def _identity(local: Path | None, remote: RemoteFile | None, opened: Opened) -> str:
     """Hash what a slide is: sampled blocks of its bytes and its size, never its name or place."""
     digest = hashlib.blake2b(digest_size=16)
     sizes = ",".join(f"{level.width}x{level.height}" for level in opened.source.levels)
     digest.update(sizes.encode())
     if opened.quick_hash:  # OpenSlide's own, which covers slides of many files
         digest.update(opened.quick_hash.encode())
-    elif local is not None and local.is_dir():  # OME-Zarr: its description, and some pixels
-        for pattern in ("zarr.json", ".zattrs", "*/zarr.json", "*/.zarray"):
-            for described in sorted(local.glob(pattern)):
+    elif remote is not None:
+        with remote.open() as file:
+            _hash_blocks(digest, file, remote.size)
+    elif local is not None and not local.is_dir():
+        with local.open("rb") as file:
+            _hash_blocks(digest, file, local.stat().st_size)
+    else:  # OME-Zarr: its description, and some pixels
+        for pattern in ("zarr.json", ".zattrs", "*/zarr.json", "*/.zarray") if local else ():
+            for described in sorted(Path(str(local)).glob(pattern)):
                 digest.update(described.read_bytes())
         for level in {0, len(opened.source.levels) - 1}:
             _hash_middle(digest, opened.source, level)
-    elif local is not None:
-        with local.open("rb") as file:
-            _hash_blocks(digest, file, local.stat().st_size)
-    else:
-        import fsspec
-
-        with fsspec.open(where, "rb") as file:
-            _hash_blocks(digest, file, file.size if hasattr(file, "size") else file.seek(0, 2))
     return digest.hexdigest()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from napari_virchow.slide.chunks import Chunk, Level, Pixels, Source
+from napari_virchow.slide.remote import RemoteFile
 from napari_virchow.tiles import Rect
 
 VIRTUAL_CHUNK = 512  # px; what is fetched at once from a reader that hides its chunks
@@ -81,6 +82,9 @@ class RegionSource:
         """Return a number that grows row by row."""
         return (chunk.row << 32) + chunk.col
 
+    def prepare(self, chunks: Sequence[Chunk]) -> None:
+        """Do nothing: the reader does not say where its chunks are."""
+
     def decode(self, chunk: Chunk) -> Pixels:
         """Return the chunk's pixels."""
         level = self.levels[chunk.level]
@@ -94,18 +98,26 @@ class RegionSource:
 
 
 class TiffSource:
-    """The chunks (tiles or strips) of a local TIFF, read past tiffslide for speed.
+    """The chunks (tiles or strips) of a TIFF, read past tiffslide for speed.
 
     tifffile's own decoder does the work, so every codec and photometric it knows is right; only the
     reading of the bytes is ours, which lets all cores decode at once.
     """
 
-    def __init__(self, path: str, levels: tuple[Level, ...], pages: list[Any]) -> None:
+    def __init__(
+        self,
+        path: str,
+        levels: tuple[Level, ...],
+        pages: list[Any],
+        remote: RemoteFile | None = None,
+    ) -> None:
         self.levels = levels
         self._path = path
         self._pages = pages
         self._lock = threading.Lock()
-        self._file = Path(path).open("rb")  # noqa: SIM115  # kept open until close()
+        self._remote = remote
+        # Kept open until close()
+        self._file = Path(path).open("rb") if remote is None else None  # noqa: SIM115
         for page in pages:  # made on first use, which must not happen in several threads at once
             page.keyframe.decode  # noqa: B018
         self._grids = [_grid_of(page) for page in pages]
@@ -118,6 +130,14 @@ class TiffSource:
     def order(self, chunk: Chunk) -> int:
         """Return the chunk's place in the file."""
         return int(self._pages[chunk.level].dataoffsets[self._index(chunk)])
+
+    def prepare(self, chunks: Sequence[Chunk]) -> None:
+        """Fetch the bytes of chunks from the server that the file is on."""
+        if self._remote is not None:
+            places = [(self._pages[c.level], self._index(c)) for c in chunks]
+            self._remote.prepare(
+                (int(page.dataoffsets[n]), int(page.databytecounts[n])) for page, n in places
+            )
 
     def decode(self, chunk: Chunk) -> Pixels:
         """Return the chunk's pixels; white where the file leaves a tile out."""
@@ -148,13 +168,16 @@ class TiffSource:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def _index(self, chunk: Chunk) -> int:
         return chunk.row * self._grids[chunk.level][0] + chunk.col
 
     def _bytes_at(self, offset: int, count: int) -> bytes:
-        if hasattr(os, "pread"):
+        if self._file is None:
+            data = b"" if self._remote is None else self._remote.read_at(int(offset), int(count))
+        elif hasattr(os, "pread"):
             data = os.pread(self._file.fileno(), count, offset)
         else:
             with self._lock:
@@ -193,9 +216,11 @@ def opaque(pixels: Pixels, extrasamples: tuple[int, ...] = (2,)) -> Pixels:
     return ((rgb * part + 255 * (255 - part)) // 255).astype(np.uint8)
 
 
-def fast_tiff_source(path: str, levels: tuple[Level, ...], series: Any) -> TiffSource | str:
+def fast_tiff_source(
+    path: str, levels: tuple[Level, ...], series: Any, remote: RemoteFile | None = None
+) -> TiffSource | str:
     """Return a direct source for a TIFF's series, or the reason why there can be none."""
-    if not Path(path).is_file():
+    if remote is None and not Path(path).is_file():
         return "the file is not on this machine"
     pages = []
     for level, found in zip(levels, series.levels, strict=True):
@@ -210,4 +235,4 @@ def fast_tiff_source(path: str, levels: tuple[Level, ...], series: Any) -> TiffS
         if len(page.dataoffsets) != np.prod(key.chunked):
             return "the file's index is unusual"
         pages.append(page)
-    return TiffSource(path, levels, pages)
+    return TiffSource(path, levels, pages, remote)

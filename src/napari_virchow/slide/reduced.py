@@ -58,6 +58,10 @@ class ReducedSource:
         """Return where the chunk lies in the file."""
         return self._source.order(chunk)
 
+    def prepare(self, chunks: Sequence[Chunk]) -> None:
+        """Let the source prepare for its chunks of the same places."""
+        self._source.prepare(chunks)
+
     def decode(self, chunk: Chunk) -> Pixels:
         """Return the chunk's pixels, reduced; beyond the edge of the level is white."""
         pixels = self._peek(chunk)
