@@ -55,11 +55,8 @@ test-gui: $(READY) libraries-headless  ## Run the tests that open real windows
 	@$(ISOLATED) && unset WAYLAND_DISPLAY QT_QPA_PLATFORM && set -x && \
 	$(XVFB) $(BIN)/pytest -m gui
 
-bench: $(READY)  ## Run the measurements
-	@for script in benchmarks/*.py; do \
-	  [ -e "$$script" ] || continue; \
-	  echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
-	done
+bench: $(READY)  ## Measure everything that has a target: benchmarks/results/table.md and .json
+	@$(BIN)/python benchmarks/run_all.py
 
 clean:  ## Remove .venv and what was built
 	rm -rf $(VENV) build dist demo.png .pytest_cache .mypy_cache .ruff_cache src/*.egg-info

@@ -1,9 +1,10 @@
 """Tile classification, measured: methods, sample slide, queue, honesty of figures, latency.
 
     python benchmarks/classify.py methods|novelty|sample|queue|honesty|latency|all [--data DIR]
+    python benchmarks/classify.py methods --encoder virchow2 --weights FILE   # class token and mean
 
-Prints Markdown; `benchmarks/results/classify.md` keeps a run. Embeddings are those of `texture`,
-cached in a temporary file. Nothing is written anywhere else, except that the sample slide is
+Prints Markdown; `benchmarks/results/classify.md` keeps a run. Embeddings are those of `texture`
+unless another encoder is named, cached in a temporary file. Nothing is written anywhere else, except that the sample slide is
 painted into the cache when it is not there yet.
 """
 
@@ -38,6 +39,13 @@ SIZES = (1, 2, 5, 10, 20)
 CLASSES = [(i, f"class {i}", "#000000") for i in range(1, 30)]
 
 
+class Source:
+    """What embeds tiles: the built-in encoder, unless `main` is told otherwise."""
+
+    identity = f"texture-{hashlib.sha256(Path(texture.__file__).read_bytes()).hexdigest()[:12]}"
+    embed: Callable[[np.ndarray], np.ndarray] = staticmethod(texture.describe)
+
+
 class Data(NamedTuple):
     """Embeddings, class ids from 1, and rows and columns where tiles are of one slide."""
 
@@ -50,8 +58,7 @@ class Data(NamedTuple):
 
 
 def cached(name: str, make: Callable[[], Data]) -> Data:
-    version = hashlib.sha256(Path(texture.__file__).read_bytes()).hexdigest()[:12]
-    path = Path(tempfile.gettempdir(), f"napari-virchow-classify-{name}-{version}.npz")
+    path = Path(tempfile.gettempdir(), f"napari-virchow-classify-{name}-{Source.identity}.npz")
     if path.is_file():
         with np.load(path) as kept:
             return Data(*(kept[f] for f in Data._fields if f in kept))
@@ -68,7 +75,7 @@ def describe(paths: list[Path]) -> np.ndarray:
             return np.asarray(image.convert("RGB").resize((224, 224), Image.Resampling.BILINEAR))
 
     parts = [paths[i : i + 64] for i in range(0, len(paths), 64)]
-    return np.concatenate([texture.describe(np.stack([load(p) for p in part])) for part in parts])
+    return np.concatenate([Source.embed(np.stack([load(p) for p in part])) for part in parts])
 
 
 def folder_data(root: Path, pattern: str, class_of: Callable[[Path], str]) -> Data:
@@ -88,7 +95,7 @@ def sample_data() -> Data:
     with open_slide(path) as slide:
         grid = slide.grid(0.5)
         parts = np.array_split(where, max(1, len(where) // 64))
-        x = [texture.describe(slide.read_tiles(grid, [Tile(*p) for p in part])) for part in parts]
+        x = [Source.embed(slide.read_tiles(grid, [Tile(*p) for p in part])) for part in parts]
     return Data(np.concatenate(x), truth[truth > 0].astype(np.intp), where)
 
 
@@ -171,6 +178,7 @@ def methods(root: Path, seeds: int) -> None:
         ours = Projection.fit(x).transform(x)
         compact = Projection.fit(x).compact(ours)
         half = x[:, : x.shape[1] // 2]
+        halved = "class token" if Source.identity.endswith("+mean") else "first half of the numbers"
         ways = {
             "**default: standardise by all tiles, PCA-256, length 1, LR C=30**": (
                 ours,
@@ -188,7 +196,7 @@ def methods(root: Path, seeds: int) -> None:
             "whitened, 64": (unit((turned / spread)[:, :64]), logistic(30)),
             "raw, length 1": (unit(x), logistic(30)),
             "raw": (x / np.sqrt((x**2).sum(1).mean()), logistic(30)),
-            "first half of the numbers only": (unit(standardised(half)), logistic(30)),
+            f"{halved} only": (unit(standardised(half)), logistic(30)),
             "nearest class mean": (ours, nearest_mean),
             "nearest neighbour": (ours, neighbours(1)),
             "5 nearest neighbours": (ours, neighbours(5)),
@@ -273,7 +281,7 @@ def sample(root: Path, seeds: int) -> None:
     x, y, _ = cached("sample", sample_data)
     projection, features, compact = FeatureBank(x).snapshot()
     print("## Sample slide: balanced accuracy over all tissue tiles that are not labelled\n")
-    print(f"{len(y)} tissue tiles, classes {', '.join(SAMPLE_CLASSES[1:])}; `texture`.\n")
+    print(f"{len(y)} tissue tiles, classes {', '.join(SAMPLE_CLASSES[1:])}; {Source.identity}.\n")
     print(f"| labels per class | {' | '.join(f'seed {s}' for s in range(seeds))} | mean |")
     print("|---" * (seeds + 2) + "|")
     for n in SIZES:
@@ -300,27 +308,53 @@ def queue(root: Path, seeds: int) -> None:
         cells = " | ".join(f"{np.mean(v):.1f} ({max(v)})" for v in needed.values())
         print(f"| {name}, {seeds} seeds | {goal} | {cells} |", flush=True)
     print()
+    queue_curve(data, seeds)
 
 
-def labels_to(goal: float, data: Data, bank: FeatureBank, seed: int, by_queue: bool) -> int:
+def growing(data: Data, bank: FeatureBank, seed: int, by_queue: bool) -> Iterator[float]:
+    """Yield the balanced accuracy on all other tiles with one label more each time, from one on."""
     x, y, where = data
     projection, features, compact = bank.snapshot()
     where = np.stack([np.zeros(len(y), int), 3 * np.arange(len(y))], 1) if where is None else where
     places = TilePlaces(["slide"] * len(y), where[:, 0], where[:, 1])
     order = np.random.default_rng(seed).permutation(len(y))
     labels = {int(order[0]): int(y[order[0]])}
-    while len(labels) < min(80, len(y) - 20):
+    while True:
         rows = np.array([*labels])
         said = fit(features, y, rows, projection).predict_features(features, compact)
         rest = np.setdiff1d(np.arange(len(y)), rows)
-        if balanced(y[rest], said.class_id[rest]) >= goal:
-            break
+        yield balanced(y[rest], said.class_id[rest])
         if by_queue:
             row = suggest_tiles(compact, said, labels, places, k=1)[0].row
         else:
             row = int(order[len(labels)])
         labels[row] = int(y[row])
-    return len(labels)
+
+
+def labels_to(goal: float, data: Data, bank: FeatureBank, seed: int, by_queue: bool) -> int:
+    limit = min(80, len(data.y) - 20)
+    found = zip(range(1, limit), growing(data, bank, seed, by_queue), strict=False)
+    return next((n for n, accuracy in found if accuracy >= goal), limit)
+
+
+def queue_curve(data: Data, seeds: int) -> None:
+    bank, k = FeatureBank(data.x), len(np.unique(data.y))
+    print("The same as a curve: balanced accuracy on all other tiles of the sample slide, mean")
+    print(
+        f"(worst) of {seeds} seeds. Random choice draws from all tiles, so a class may wait for its first label.\n"
+    )
+    print(f"| labels in all ({k} classes) | queue | random |\n|---|---|---|")
+    curves = {
+        way: np.array([
+            [a for _, a in zip(range(max(SIZES) * k), growing(data, bank, seed, way), strict=False)]
+            for seed in range(seeds)
+        ])
+        for way in (True, False)
+    }  # fmt: skip
+    for n in (k * size for size in SIZES):
+        at = [curve[:, n - 1] for curve in curves.values()]
+        print(f"| {n} | {' | '.join(f'{v.mean():.3f} ({v.min():.3f})' for v in at)} |")
+    print()
 
 
 def honesty(root: Path, seeds: int) -> None:
@@ -487,7 +521,14 @@ def main() -> None:
         help="folder with tiles/crc_polito and tiles/kather2016_100",
     )  # fmt: skip
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--encoder", help="instead of texture")
+    parser.add_argument("--weights", help="of the encoder, on this machine")
     given = parser.parse_args()
+    if given.encoder:
+        from napari_virchow.encoders import load_encoder
+
+        encoder = load_encoder(given.encoder, weights=given.weights)
+        Source.identity, Source.embed = encoder.identity, encoder.encode
     for part in parts.values() if given.part == "all" else [parts[given.part]]:
         part(Path(given.data), given.seeds)
 

@@ -48,10 +48,8 @@ class LabelHits(QWidget):
             swatch = QPixmap(14, 14)
             swatch.fill(QColor(one.color))
             self.classes.addItem(QIcon(swatch), one.name, one.id)
+        self.classes.setCurrentIndex(self.classes.findText(before) if before else -1)
         self.classes.setEditText(before)
-        at = self.classes.findText(before)
-        if at >= 0:
-            self.classes.setCurrentIndex(at)
 
     def show_chosen(self, n: int) -> None:
         """Say how many hits are chosen."""

@@ -36,7 +36,8 @@ def for_each(items: Sequence[_Item], work: Callable[[_Item], None]) -> None:
 
     It must not call `one_thread` itself.
     """
-    workers = min(len(items), os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = min(len(items), cores or 1)
     with one_thread():
         if workers <= 1:
             for item in items:
