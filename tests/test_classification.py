@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from tests.fakes import FakeEncoder
 
+from napari_virchow.classification.export import export_all
+from napari_virchow.classification.facts import ApplyOptions
 from napari_virchow.classify import ModelError
 from napari_virchow.latest import Latest
 from napari_virchow.sample import write_sample
@@ -207,13 +209,58 @@ def test_a_classifier_is_saved_loaded_and_applied(session, slide_file, tmp_path)
     assert live.wait(30)
     assert live.loaded == tmp_path / "model"
     assert (live.painted.predictions.class_id == before).mean() > 0.99
-    done = live.apply([slide], MPP, out=tmp_path / "out")
+    done = session.apply_classifier(live.classifier, [slide], out=tmp_path / "out")
     assert done[0].missing == 0
     assert sum(done[0].counts.values()) == done[0].n_tiles == len(before)
     assert done[0].file == str(tmp_path / "out" / f"small-{slide.identity[:8]}.csv")
     with pytest.raises(ModelError, match="0.5"):
         live.look_at(slide, 1.0)
         live.load(tmp_path / "model")
+
+
+def test_only_the_view_is_embedded_and_classified_when_asked(slide_file, tmp_path):
+    with Session(tmp_path, device="cpu") as session:
+        session.load_encoder("texture")
+        slide = session.open_slide(slide_file)
+        live = session.classification
+        live.look_at(slide, MPP)
+        for name, tile in (("One", Tile(3, 2)), ("Two", Tile(9, 12))):
+            live.label(slide, MPP, [tile], live.labels.add_class(name).id)
+        settle(session)
+        view = Rect(5 * 224, 5 * 224, 3 * 224, 2 * 224)
+        inside = set(slide.grid(MPP).tiles_in(view))
+        tissue = session.tissue(slide, slide.grid(MPP))
+        assert len(inside) == 6
+        (done,) = session.apply_classifier(
+            live.classifier, [slide], how=ApplyOptions(view=view, unknown_above=1)
+        )
+        assert done.missing == 0
+        assert done.n_tiles == sum(done.counts.values()) == sum(tissue[t] for t in inside)
+
+
+def test_everything_is_exported_as_tables(session, slide_file, tmp_path):
+    slide = session.open_slide(slide_file)
+    live = session.classification
+    live.look_at(slide, MPP)
+    with pytest.raises(ValueError, match="label a tile first"):
+        export_all(live, tmp_path / "tables")
+    left, right = halves(session, slide)
+    live.label(slide, MPP, left, live.labels.add_class("One").id)
+    live.label(slide, MPP, right, live.labels.add_class("Two").id)
+    assert live.wait(30)
+    files = export_all(live, tmp_path / "tables")
+    assert [f.name for f in files] == ["labels.csv", "predictions.csv", "figures.csv"]
+    with files[0].open() as file:
+        assert len(list(csv.DictReader(file))) == 24
+    with files[2].open() as file:
+        lines = list(csv.DictReader(file))
+    figures = {(x["figure"], x["class"]): x["value"] for x in lines}
+    assert figures["labels", "One"] == "12"
+    if live.assessment.evaluation.reason is None:
+        assert 0 <= float(figures["balanced accuracy", ""]) <= 1
+        assert 0 <= float(figures["f1", "Two"]) <= 1
+    else:
+        assert ("too few labels to tell", "") in figures
 
 
 def test_labels_stay_when_the_encoder_changes_but_its_classifiers_do_not(

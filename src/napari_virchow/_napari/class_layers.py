@@ -62,6 +62,8 @@ class ClassLayers(QObject):
 
     def set_classes(self, classes: Sequence[LabelClass]) -> None:
         """Take over names and colours."""
+        if self._classes == tuple(classes):
+            return
         self._classes = tuple(classes)
         for kind in ("labels", "classes"):
             if self._present(kind):

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_virchow._napari.apply_box import ApplyBox
 from napari_virchow._napari.grid_choice import GridChoice
 from napari_virchow._napari.judge_box import JudgeBox
 from napari_virchow._napari.label_box import HOVER, LabelBox
@@ -48,7 +49,7 @@ class ClassPages(QWidget):
         self.queue = QueueBox(thumbnails)
         self.maps = MapBox()
         self.judge = JudgeBox(thumbnails)
-        self.model = ModelBox(session)
+        self.apply, self.model = ApplyBox(session), ModelBox()
         self.alert = Note(alert=True)
         self.said = Note()
         self.hover = Note(HOVER)
@@ -58,7 +59,7 @@ class ClassPages(QWidget):
             ("Label", "Classes, the pen, and the tile to label next", (self.pen, self.queue)),
             ("Map", "What is drawn on the slide, and how strictly", (self.maps,)),
             ("Judge", "How good it is, and labels to look at again", (self.judge,)),
-            ("Apply", "Whole slides, files", (self.model,)),
+            ("Apply", "Views, slides and files", (self.apply, self.model)),
         )
         for n, (title, tip, parts) in enumerate(pages):
             self.tabs.addTab(_page(parts), title)

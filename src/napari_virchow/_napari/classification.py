@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_virchow._napari import open_slide
 from napari_virchow._napari.ask_box import AskBox
+from napari_virchow._napari.asking import Asking
 from napari_virchow._napari.camera import CameraFollower
 from napari_virchow._napari.class_layers import ClassLayers
 from napari_virchow._napari.class_pages import ClassPages
@@ -32,7 +33,7 @@ from napari_virchow.classification import Assessment, Classification, Painted
 from napari_virchow.labels.edits import HOTKEYS, LabelChange, LabelClass
 from napari_virchow.slide import Slide, SlideError
 from napari_virchow.states import EngineState
-from napari_virchow.tiles import Tile, TileGrid
+from napari_virchow.tiles import Rect, Tile, TileGrid
 
 DEFAULT_ENCODER = "texture"
 
@@ -55,7 +56,6 @@ class ClassificationWidget(QWidget):
         self._layer: Layer | None = None
         self._layers: dict[str, ClassLayers] = {}
         self._hover: Tile | None = None
-        self.asking: AskBox | None = None
         self._tasks = Tasks(self)
         self._camera = CameraFollower(self._viewer, self)
         self.tool = LabelTool(self._viewer, self)
@@ -83,8 +83,10 @@ class ClassificationWidget(QWidget):
         pages = self.pages = ClassPages(self._viewer, self.session)
         self.slide_box, self.magnification = pages.slide_box, pages.magnification
         self.pen, self.classes, self.maps = pages.pen, pages.pen.classes, pages.maps
-        self.queue, self.judge, self.model = pages.queue, pages.judge, pages.model
+        self.queue, self.judge = pages.queue, pages.judge
+        self.apply, self.model = pages.apply, pages.model
         self.alert, self.said = pages.alert, pages.said
+        self.asking = Asking((self.queue, self.judge.review), self)
         self.go_to = GoTo(self._viewer, self.session, self.slide_box, self)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
@@ -110,13 +112,16 @@ class ClassificationWidget(QWidget):
         self.tool.ended.connect(self._on_stroke)
         self.tool.hovered.connect(self._on_hover)
         self.tool.mode_changed.connect(self.pen.show_mode)
+        self.asking.asked.connect(self._on_asked)
+        self.asking.changed.connect(self._mark_asked)
         for box in (self.queue, self.judge.review):
-            box.asked.connect(partial(self._on_asked, box))
             box.answered.connect(self._on_answered)
             box.passed.connect(self._on_passed)
-        for part in (self.slide_box, self.model, self.go_to):
+        for part in (self.slide_box, self.apply, self.model, self.go_to):
             part.failed.connect(self._on_failed)
         self.model.told.connect(self.said.say)
+        self.apply.view_of = self._view
+        self.maps.unknown.valueChanged.connect(self._on_unknown)
         self._camera.settled.connect(self._on_settled)
 
     def showEvent(self, event: QShowEvent) -> None:
@@ -156,10 +161,10 @@ class ClassificationWidget(QWidget):
             "Control-Shift-Z": self.labelling.redo,
             "N": self.queue.go_next,
             "R": self.judge.next_suspect,
-            "A": self._accept,
-            "S": self._pass,
+            "A": self.asking.accept,
+            "S": self.asking.pass_over,
             "Delete": self._erase,
-            "Escape": self._stop_asking,
+            "Escape": self.asking.stop,
             "E": self.pen.erase.toggle,
         }
         keys |= {key: partial(self._on_hotkey, key) for key in HOTKEYS}
@@ -171,23 +176,11 @@ class ClassificationWidget(QWidget):
         for one in self._all_classes():
             if one.hotkey == key:
                 self.classes.choose(one.id)
-                if self.asking is not None and self.asking.current is not None:
-                    self.asking.answer(one.id)
-                elif self._hover is not None:
+                if not self.asking.answer(one.id) and self._hover is not None:
                     self.labelling.label([self._hover], one.id)
 
-    def _accept(self) -> None:
-        if self.asking is not None:
-            self.asking.accept_current()
-
-    def _pass(self) -> None:
-        if self.asking is not None:
-            self.asking.pass_current()
-
     def _erase(self) -> None:
-        if self.asking is not None and self.asking.current is not None:
-            self.asking.answer(None)
-        elif self._hover is not None:
+        if not self.asking.answer(None) and self._hover is not None:
             self.labelling.label([self._hover], None)
 
     # ---- Qt and napari -> session
@@ -203,7 +196,7 @@ class ClassificationWidget(QWidget):
             self.layers.preview(tiles, None if erase else class_id)
 
     def _on_stroke(self, tiles: tuple[Tile, ...]) -> None:
-        self._stop_asking()
+        self.asking.stop()
         if self.layers is not None:
             self.layers.preview((), None)
         erase, class_id = self.pen.erase.isChecked(), self.classes.current
@@ -240,26 +233,26 @@ class ClassificationWidget(QWidget):
 
     def _on_settled(self) -> None:
         """Embed what is looked at, and remember the view."""
-        slide, layer = self._slide, self._layer
-        view = None if layer is None else slide_view(self._viewer, layer)
+        slide, view = self._slide, self._view()
         if slide is None or self.mpp is None or view is None or self.session.encoder is None:
             return
         try:
-            self.session.look_at(slide, view.rect, mpp=self.mpp)
+            self.session.look_at(slide, view, mpp=self.mpp)
         except (SlideError, ValueError) as error:
             self.alert.say(str(error))
         if self.live is not None and self.live.labels.grids(slide.identity):
             remember_view(self.live.labels, slide.identity, self._viewer, self.mpp)
 
+    def _on_unknown(self, *_: object) -> None:
+        """Have tables and other slides judged as strictly as the map."""
+        if self.live is not None:
+            self.live.unknown_above = self.maps.unknown.value() / 100
+
     # ---- questions
 
     def _on_asked(self, box: AskBox, frame: Frame) -> None:
-        if self.asking is not None and self.asking is not box:
-            self.asking.stop()
-        self.asking = box
         self.pages.show_page(box)
         self.go_to.go(frame.slide, frame.rect)
-        self._mark_asked()
 
     def _on_answered(self, frame: Frame, class_id: int | None) -> None:
         self.labelling.label([frame.tile], class_id, frame.slide)
@@ -272,14 +265,9 @@ class ClassificationWidget(QWidget):
                 self.live.refresh()  # a new queue, without what was passed over
         self._mark_asked()
 
-    def _stop_asking(self) -> None:
-        if self.asking is not None:
-            self.asking.stop()
-        self._mark_asked()
-
     def _mark_asked(self) -> None:
         """Show on the slide which tile is asked about."""
-        frame = None if self.asking is None else self.asking.current
+        frame = self.asking.frame
         for identity, layers in self._layers.items():
             layers.ask(frame.tile if frame is not None and frame.slide == identity else None)
 
@@ -288,6 +276,8 @@ class ClassificationWidget(QWidget):
     def _on_live(self, live: Classification) -> None:
         self.live = self.labelling.live = live
         self.model.bind(live)
+        self.apply.bind(live)
+        self._on_unknown()
         self._live_links = Links(
             self,
             (live.predicted, self._on_predicted),
@@ -315,6 +305,7 @@ class ClassificationWidget(QWidget):
         passed = () if self.live is None else self.live.passed
         for box in (self.queue, self.judge):
             box.show_assessment(found, self._all_classes(), passed)
+        self.apply.show_ready()
         self._mark_asked()
 
     def _on_emptied(self, sentence: str) -> None:
@@ -356,6 +347,11 @@ class ClassificationWidget(QWidget):
         except SlideError:
             return None
 
+    def _view(self) -> Rect | None:
+        """What is seen of the slide, in level-0 pixels."""
+        view = None if self._layer is None else slide_view(self._viewer, self._layer)
+        return None if view is None else view.rect
+
     def _all_classes(self) -> tuple[LabelClass, ...]:
         return () if self.live is None else self.live.labels.classes
 
@@ -363,7 +359,7 @@ class ClassificationWidget(QWidget):
         """Paint the chosen grid from now on."""
         self.tool.grid = self.grid
         self.labelling.slide, self.labelling.mpp = self._slide, self.mpp
-        self.model.look_at(self._slide, self.mpp)
+        self.apply.look_at(self._slide, self.mpp)
         if self.live is not None and self._slide is not None and self.grid is not None:
             self._show_labels()
             self.live.look_at(self._slide, self.grid.mpp)

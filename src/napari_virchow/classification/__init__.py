@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +15,6 @@ from napari_virchow.classification.bank import Elsewhere, GridBank
 from napari_virchow.classification.examples import Training, gather, train_live
 from napari_virchow.classification.facts import (
     Applied,
-    ApplyOptions,
     ApplyProgress,
     Assessment,
     Painted,
@@ -23,7 +22,6 @@ from napari_virchow.classification.facts import (
     Queued,
 )
 from napari_virchow.classification.honest import Trainings, assess
-from napari_virchow.classification.rollout import Rollout
 from napari_virchow.classification.table import write_table
 from napari_virchow.classify import TileClassifier
 from napari_virchow.classify.features import Matrix, Projection
@@ -43,6 +41,7 @@ __all__ = ["Applied", "ApplyProgress", "Assessment", "Classification", "Painted"
 
 _STREAM_S = 0.3  # tiles that are being embedded are painted so often
 _PAUSE_S = 0.4  # clicks pause for so long before the classifier is assessed
+_CATCH_UP_S = 2.0  # it is assessed so often while more and more tiles are embedded
 
 
 class _Focus(NamedTuple):
@@ -58,8 +57,9 @@ class Classification:
     The work is done by two threads of its own: training and prediction in one, and metrics, queue
     and audit in the other, so that a click never waits for them.
 
-    Every method may be called from any thread; `save`, `load`, `apply` and `export_predictions`
-    block. Signals are emitted from the two threads.
+    Every method may be called from any thread; `save`, `load` and `export_predictions` block.
+    Signals are emitted from the two threads. `Session.apply_classifier` takes `classifier` to
+    other slides.
 
     Parameters
     ----------
@@ -207,39 +207,6 @@ class Classification:
             self._given, self.loaded = classifier, Path(folder)
         self.refresh()
 
-    def apply(
-        self,
-        slides: Sequence[Slide],
-        mpp: float,
-        *,
-        on_progress: Callable[[ApplyProgress], object] = lambda _: None,
-        cancelled: Callable[[], bool] = lambda: False,
-        out: Path | None = None,
-    ) -> list[Applied]:
-        """Embed what is missing of slides, and classify all of it; blocks.
-
-        Parameters
-        ----------
-        slides : sequence of Slide
-            Open in the session.
-        out : Path, optional
-            Folder for one table (CSV) per slide.
-
-        Raises
-        ------
-        ValueError
-            If there is no classifier yet.
-        OSError
-            If a table cannot be written.
-        """
-        classifier = self.classifier
-        if classifier is None:
-            raise ValueError("There is no classifier yet: label tiles of two classes first.")
-        how = ApplyOptions(unknown_above=self.unknown_above)
-        told = (on_progress, cancelled)
-        rollout = Rollout(self._session, classifier, self.labels, how, *told)
-        return rollout.run(slides, mpp, out)
-
     def export_predictions(self, path: Path) -> int:
         """Write a table of every tile of the grid in focus; returns the number of tiles.
 
@@ -344,11 +311,13 @@ class Classification:
         with self._lock:
             if self._focus != focus:
                 return None
+            asked = self.painted is None or self.painted.generation != generation
             self.classifier, self.painted = classifier, painted
         self.predicted.emit(painted)
         if given is None:
             again = (painted, classifier, training, compact)
-            self._assessor.put(lambda: self._assess(*again), delay=_PAUSE_S, push_back=True)
+            pause = _PAUSE_S if asked else _CATCH_UP_S
+            self._assessor.put(lambda: self._assess(*again), delay=pause, push_back=asked)
         return None
 
     def _empty(self, sentence: str) -> None:
@@ -391,8 +360,8 @@ class Classification:
         found = assess(painted, classifier, training, compact, self._trainings, self.passed)
         calibrated = classifier.calibrated(found.evaluation)
         with self._lock:
-            if self.painted is not painted:
-                return  # a later map has its own assessment to come
+            if self.painted is None or self.painted.generation != painted.generation:
+                return  # a map of other labels has its own assessment to come
             self.assessment, self.classifier = found, calibrated
             before, self._temperature = self._temperature, calibrated.temperature
         self.assessed.emit(found)

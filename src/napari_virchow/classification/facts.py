@@ -13,7 +13,7 @@ from napari_virchow.classify.metrics import CurvePoint, Evaluation
 from napari_virchow.classify.predictions import UNKNOWN_ABOVE, Predictions
 from napari_virchow.classify.suggest import StopSignal, Suspect
 from napari_virchow.labels.edits import LabelRow
-from napari_virchow.tiles import Tile, TileGrid
+from napari_virchow.tiles import Rect, Tile, TileGrid
 
 Form = Literal["csv", "geojson"]
 Place = tuple[str, str, Tile]
@@ -111,6 +111,8 @@ class ApplyOptions:
     weights : Path, str or None
         For the classifier's encoder, which is loaded if tiles are missing and the session has no
         encoder.
+    view : Rect or None
+        Only tiles in it, in level-0 pixels; None takes all of the slide.
 
     Raises
     ------
@@ -123,6 +125,7 @@ class ApplyOptions:
     unknown_above: float = UNKNOWN_ABOVE
     embed: bool = True
     weights: Path | str | None = None
+    view: Rect | None = None
 
     def __post_init__(self) -> None:
         if self.form not in get_args(Form):

@@ -117,12 +117,21 @@ class Rollout:
         else:
             dim = self.classifier.projection.dim
             tiles, matrix = load_stored(self.session.store, slide.identity, card.encoder, grid, dim)
-        whole = np.isfinite(matrix[:, 0])  # a damaged block reads as NaN until it is repaired
-        return _Stored(grid, tiles[whole], matrix[whole])
+        use = np.isfinite(matrix[:, 0])  # a damaged block reads as NaN until it is repaired
+        use &= self._asked(grid)[tiles[:, 0], tiles[:, 1]]
+        return _Stored(grid, tiles[use], matrix[use])
+
+    def _asked(self, grid: TileGrid) -> NDArray[np.bool_]:
+        """Say which tiles of a grid it is about, (rows, cols)."""
+        view = self.how.view
+        asked = np.full(grid.shape, view is None)
+        for tile in () if view is None else grid.tiles_in(view):
+            asked[tile] = True
+        return asked
 
     def _missing(self, slide: Slide, stored: _Stored) -> int:
         """Count the tissue tiles that are not embedded."""
-        wanted = self.session.tissue(slide, stored.grid).copy()
+        wanted = self.session.tissue(slide, stored.grid) & self._asked(stored.grid)
         wanted[stored.tiles[:, 0], stored.tiles[:, 1]] = False
         return int(np.count_nonzero(wanted))
 
@@ -138,7 +147,10 @@ class Rollout:
             self.classifier.check_fits(encoder.identity, pooling, mpp)
         session.failed.connect(errors.append)
         try:
-            session.embed_slide(slide, mpp=mpp)
+            if self.how.view is None:
+                session.embed_slide(slide, mpp=mpp)
+            else:
+                session.look_at(slide, self.how.view, mpp=mpp)
             while not session.wait(_POLL_S):
                 if self.cancelled():
                     session.cancel()

@@ -1,11 +1,12 @@
-"""Predictions as a table that any other program reads."""
+"""Predictions and figures as tables that any other program reads."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from napari_virchow.classification.facts import Assessment
 from napari_virchow.classify.predictions import UNKNOWN_ABOVE, Predictions
 from napari_virchow.qupath.export import SlideTiles
 from napari_virchow.tiles import Tile
@@ -56,3 +57,61 @@ def write_table(
             )
     partial.replace(path)
     return len(where.tiles)
+
+
+def write_figures(path: Path, found: Assessment, names: Mapping[int, str]) -> int:
+    """Write what is honestly known of a classifier (CSV, UTF-8); returns the number of lines.
+
+    The columns are figure, class, predicted, labels_per_class and value; what a figure does not
+    have is empty. Where labels are too few there is one line, "too few labels to tell", with the
+    reason.
+
+    Parameters
+    ----------
+    names : mapping of class id to name
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    lines = list(_figures(found, names))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["figure", "class", "predicted", "labels_per_class", "value"])
+        writer.writerows(lines)
+    return len(lines)
+
+
+def _figures(found: Assessment, names: Mapping[int, str]) -> Iterator[tuple[str, ...]]:
+    one = found.evaluation
+    ids = [int(c) for c in one.classes]
+    called = {c: names.get(c, str(c)) for c in ids}
+    for c in ids:
+        yield "labels", called[c], "", "", str(int((one.y_true == c).sum()))
+    if one.reason is not None or one.interval is None:
+        yield "too few labels to tell", "", "", "", one.reason or ""
+        return
+    low, high = one.interval
+    yield "validated by", "", "", "", one.plan.by
+    for figure, value in (
+        ("balanced accuracy", one.balanced_accuracy),
+        ("balanced accuracy, 95 % from", low),
+        ("balanced accuracy, 95 % to", high),
+        ("calibration error", one.calibration_error),
+    ):
+        yield figure, "", "", "", "" if value is None else f"{value:.4f}"
+    for figure, rates in (("f1", one.f1), ("recall", one.recall), ("precision", one.precision)):
+        for c, value in rates.items():
+            yield figure, called[c], "", "", f"{value:.4f}"
+    for row, c in enumerate(ids):
+        for col, d in enumerate(ids):
+            yield "confusion", called[c], called[d], "", str(int(one.confusion[row, col]))
+    for point in found.curve:
+        per_class = str(point.per_class)
+        for figure, value in (
+            ("learning curve", point.balanced_accuracy),
+            ("learning curve, lowest draw", point.low),
+            ("learning curve, highest draw", point.high),
+        ):
+            yield figure, "", "", per_class, f"{value:.4f}"
