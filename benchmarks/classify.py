@@ -340,7 +340,9 @@ def labels_to(goal: float, data: Data, bank: FeatureBank, seed: int, by_queue: b
 def queue_curve(data: Data, seeds: int) -> None:
     bank, k = FeatureBank(data.x), len(np.unique(data.y))
     print("The same as a curve: balanced accuracy on all other tiles of the sample slide, mean")
-    print(f"(worst) of {seeds} seeds. Random choice draws from all tiles, so rare classes wait.\n")
+    print(
+        f"(worst) of {seeds} seeds. Random choice draws from all tiles, so a class may wait for its first label.\n"
+    )
     print(f"| labels in all ({k} classes) | queue | random |\n|---|---|---|")
     curves = {
         way: np.array([

@@ -24,7 +24,7 @@ from napari_virchow._napari.grid_choice import GridChoice
 from napari_virchow._napari.import_box import MIME, Here
 from napari_virchow._napari.parts import Note, button
 from napari_virchow._napari.tasks import Tasks
-from napari_virchow._napari.words import size_words
+from napari_virchow._napari.words import few_words, size_words
 from napari_virchow.qupath.frame import Frame, in_words
 from napari_virchow.qupath.gathering import Sources, What, gather
 from napari_virchow.qupath.geojson import WriteReport, check_suffix, write_bytes
@@ -145,7 +145,7 @@ class ExportBox(QWidget):
         if generation != self._generation:
             return
         self.outgoing = outgoing
-        each = ", ".join(f"{name} {n:,}" for name, n in outgoing.by_class.items())
+        each = few_words(f"{name} {n:,}" for name, n in outgoing.by_class.items())
         frame = outgoing.frame
         self.preview.say(
             f"{outgoing.n:,} objects: {each}\n"

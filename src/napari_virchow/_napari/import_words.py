@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from napari_virchow._napari.words import few_words
 from napari_virchow.qupath.classes import PathClass
 from napari_virchow.qupath.drawing import UNCLASSIFIED
 from napari_virchow.qupath.incoming import Incoming
@@ -16,10 +17,10 @@ def plan_words(plan: ImportPlan) -> str:
     if not plan.n_tiles:
         lines = ["No tile lies in an annotation of a class."]
     else:
-        each = ", ".join(f"{name} {len(tiles):,}" for name, tiles in plan.tiles.items())
+        each = few_words(f"{name} {len(tiles):,}" for name, tiles in plan.tiles.items())
         lines = [f"{plan.n_tiles:,} tiles: {each}."]
     if plan.new_classes:
-        lines.append(f"New classes: {', '.join(plan.new_classes)}.")
+        lines.append(f"New classes: {few_words(plan.new_classes)}.")
     if plan.relabelled:
         lines.append(f"{len(plan.relabelled):,} tiles have another label now.")
     if plan.conflicts:

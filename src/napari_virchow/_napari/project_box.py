@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from napari_virchow._napari.open_slide import open_in_background
 from napari_virchow._napari.parts import Note, button
 from napari_virchow._napari.tasks import Tasks
+from napari_virchow._napari.words import few_words
 from napari_virchow.qupath.project import Project, ProjectImage, read_project
 
 FILTER = "QuPath project (*.qpproj);;All files (*)"
@@ -90,7 +91,7 @@ class ProjectBox(QWidget):
             item.setToolTip(image.problem or image.location or "")
             self.list.addItem(item)
         n = len(project.images)
-        kinds = ", ".join(one.name for one in project.classes)
+        kinds = few_words(one.name for one in project.classes)
         self.facts.say(
             f"{project.name}: {n:,} {'image' if n == 1 else 'images'}, QuPath {project.version}"
             + (f"\nClasses: {kinds}" if kinds else "")
@@ -136,7 +137,7 @@ def image_words(image: ProjectImage) -> str:
         else f"{image.width:,} × {image.height:,} px".replace(",", "\u202f")
     )
     counts = ", ".join(f"{n:,} {kind.lower()}" for kind, n in image.counts.items() if n)
-    kinds = ", ".join(f"{name} {n:,}" for name, n in image.annotation_classes.items())
+    kinds = few_words((f"{name} {n:,}" for name, n in image.annotation_classes.items()), 4)
     missing = "missing on this machine" if image.location is None else ""
     lines = [image.name, " · ".join(p for p in (size, counts) if p), kinds or "", missing]
     return "\n".join(line for line in lines if line)

@@ -41,10 +41,13 @@ class Tasks(QObject):
     ) -> None:
         """Call `function(*args, **options)` in a worker, then `done(result)` or `failed(error)`."""
         alive = self._alive
+
+        # napari writes down what it is given as text, which takes seconds for many objects.
+        def work() -> Any:
+            return function(*args, **options)
+
         worker: Any = create_worker(
-            function,
-            *args,
-            **options,
+            work,
             _start_thread=False,
             # superqt raises in the event loop what nobody is connected to from the start.
             _connect={

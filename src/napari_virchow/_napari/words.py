@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from napari_virchow.encoders import Encoder, EncoderSpec, all_specs
 from napari_virchow.interop.stored import PREFIX
 from napari_virchow.slide import Slide
@@ -23,6 +25,13 @@ def size_words(nbytes: float) -> str:
         if nbytes < 999.5:
             return f"{nbytes:.3g} {unit}"
     return f"{nbytes / 1000:.3g} TB"
+
+
+def few_words(items: Iterable[str], limit: int = 6) -> str:
+    """Return a list in words: its first entries, and how many more there are."""
+    listed = list(items)
+    more = len(listed) - limit
+    return ", ".join(listed[:limit]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def rate_words(tiles_per_s: float) -> str:

@@ -34,6 +34,7 @@ GEOMETRIES = frozenset(
     ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
     + ("GeometryCollection",)
 )
+_MANY = 200_000  # new containers; a few thousand objects
 SUFFIXES = (".geojson", ".json")
 
 
@@ -365,6 +366,19 @@ def collector_paused() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
+
+
+@contextmanager
+def many_kept() -> Iterator[None]:
+    """Hold the garbage collector while objects are made that stay, and spare it them for good.
+
+    It would stop every thread, a window's too, for seconds whenever it goes through millions of
+    small lists. They go when nobody refers to them any more, as ever.
+    """
+    with collector_paused():
+        yield
+        if gc.get_count()[0] > _MANY:
+            gc.freeze()
 
 
 def count_objects(objects: Iterable[PathObject]) -> dict[str, dict[str, int]]:

@@ -14,7 +14,13 @@ from napari_virchow.qupath.frame import (
     frame_of_block,
     in_words,
 )
-from napari_virchow.qupath.geojson import ReadResult, count_objects, parse_geojson, read_geojson
+from napari_virchow.qupath.geojson import (
+    ReadResult,
+    count_objects,
+    many_kept,
+    parse_geojson,
+    read_geojson,
+)
 from napari_virchow.qupath.objects import PathObject, flatten
 from napari_virchow.qupath.placing import to_slide
 from napari_virchow.qupath.servers import frame_of_objects
@@ -74,7 +80,8 @@ def look_into_file(path: Path | str, box: SlideBox, slide: str) -> Incoming:
     slide : str
         `Slide.identity`.
     """
-    return _looked_into(Path(path).name, read_geojson(path), box, slide)
+    with many_kept():
+        return _looked_into(Path(path).name, read_geojson(path), box, slide)
 
 
 def look_into_text(text: str, box: SlideBox, slide: str) -> Incoming:
@@ -85,7 +92,8 @@ def look_into_text(text: str, box: SlideBox, slide: str) -> Incoming:
     GeoJsonError
         If it is no GeoJSON.
     """
-    return _looked_into(CLIPBOARD, parse_geojson(text, CLIPBOARD), box, slide)
+    with many_kept():
+        return _looked_into(CLIPBOARD, parse_geojson(text, CLIPBOARD), box, slide)
 
 
 def put_into(incoming: Incoming, frame: Frame, box: SlideBox) -> Incoming:

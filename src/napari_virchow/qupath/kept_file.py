@@ -17,6 +17,7 @@ from psygnal import EmitLoopError, Signal
 
 from napari_virchow.qupath.features import to_feature
 from napari_virchow.qupath.frame import Frame
+from napari_virchow.qupath.geojson import many_kept
 from napari_virchow.qupath.objects import PathObject
 from napari_virchow.qupath.placing import to_qupath, to_slide
 from napari_virchow.qupath.reading import parse_features
@@ -103,8 +104,9 @@ class KeptFile:
             query = "SELECT place, frame, feature FROM objects ORDER BY place, id"
             rows = self._connection.execute(query).fetchall()
             found: list[tuple[int, PathObject]] = []
-            for start in range(0, len(rows), _SLICE):
-                found += _parsed(rows[start : start + _SLICE], frames)
+            with many_kept():
+                for start in range(0, len(rows), _SLICE):
+                    found += _parsed(rows[start : start + _SLICE], frames)
             return found
 
     def put(self, entries: Mapping[str, Entry]) -> None:
