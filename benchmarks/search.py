@@ -358,7 +358,7 @@ def indexes(x: np.ndarray, norms: np.ndarray, torch) -> dict[str, Callable]:
             index = faiss.index_factory(
                 data.shape[1], recipe.removeprefix("PCA,"), faiss.METRIC_INNER_PRODUCT
             )
-            index.train(data[:: max(1, len(data) // 50_000)])
+            index.train(data[:: max(1, len(data) // 20_000)])
             index.add(data)
             tune(index)
             size = len(faiss.serialize_index(index))
@@ -394,11 +394,11 @@ def indexes(x: np.ndarray, norms: np.ndarray, torch) -> dict[str, Callable]:
         "256 axes, torch fp16, best 500": flat(500),
         "256 axes, torch fp16, best 1000": flat(1000),
         "256 axes, torch fp16, best 2000": flat(2000),
-        "faiss IVF1024,PQ128, 64 lists, best 1000": faiss_index("IVF1024,PQ128", 1000, probes(64)),
         "faiss 256 axes, flat SQ8, best 1000": faiss_index("PCA,SQ8", 1000, lambda _: None),
         "faiss 256 axes, HNSW32 SQ8, best 1000": faiss_index("PCA,HNSW32_SQ8", 1000, wide(1000)),
         "usearch 256 axes, HNSW f16, best 1000": usearch_index("f16", 1000),
         "usearch 256 axes, HNSW i8, best 1000": usearch_index("i8", 1000),
+        "faiss IVF256,PQ128, 32 lists, best 1000": faiss_index("IVF256,PQ128", 1000, probes(32)),
     }
 
 

@@ -178,13 +178,12 @@ class SlideRows:
             norms = self.norms(probe.space, n)
         if n == 0:
             return tiles, np.empty(0, np.float32)
-        w, offset = probe.w, probe.offset
-        if self.axes is not None:
-            w, offset = self.axes.directions.T @ w, offset + float(self.axes.mean @ w)
-        length = np.float32(max(float(np.linalg.norm(w)), 1e-12))
-        half = torch.from_numpy((w / length).astype(np.float16))
+        half, length, offset = probe.half(self.axes)
         product = torch.mv(torch.from_numpy(rows), half).numpy().astype(np.float32)
-        return tiles, (product * length + np.float32(offset)) * norms
+        product *= length
+        product += offset
+        product *= norms
+        return tiles, product
 
     def _append(self, tiles: NDArray[np.int32], full: NDArray[np.float16]) -> None:
         start, stop = self._n, self._n + len(tiles)

@@ -97,12 +97,11 @@ def varied(features: Matrix, scores: NDArray[np.float32]) -> NDArray[np.intp]:
     n = len(features)
     like = features @ features.T
     nearest = np.full(n, -1.0, np.float32)
-    left = np.ones(n, np.bool_)
+    value = (1 - VARIETY) * scores[:n]
     order = np.empty(len(scores), np.intp)
     for place in range(n):
-        worth = (1 - VARIETY) * scores[:n] - VARIETY * nearest
-        number = int(np.argmax(np.where(left, worth, -np.inf)))
-        order[place], left[number] = number, False
+        number = int(np.argmax(value - VARIETY * nearest))
+        order[place], value[number] = number, -np.inf
         np.maximum(nearest, like[number], out=nearest)
     order[n:] = np.arange(n, len(scores))
     return order

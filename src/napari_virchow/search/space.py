@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 from napari_virchow.classify.features import Projection
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_virchow.search.axes import Axes
     from napari_virchow.search.facts import Options
+
+    Half = tuple[Tensor, np.float32, np.float32]
 
 Vector = NDArray[np.float32]
 Matrix = NDArray[np.float32]
@@ -87,6 +92,25 @@ class Probe:
     direction: Vector
     w: Vector
     offset: float
+    _halves: dict[int, Half] = field(default_factory=dict, repr=False)
+
+    def half(self, axes: Axes | None) -> Half:
+        """Return (v, length, offset), v in half precision and of length 1, for quick products.
+
+        f(x) · direction = length · (x · v) + offset; with axes, x is what `Axes.short` returns.
+        """
+        known = self._halves.get(id(axes))
+        if known is not None:
+            return known
+        import torch
+
+        w, offset = self.w, self.offset
+        if axes is not None:
+            w, offset = axes.directions.T @ w, offset + float(axes.mean @ w)
+        length = max(float(np.linalg.norm(w)), _TINY)
+        half = torch.from_numpy((w / length).astype(np.float16))
+        made = self._halves[id(axes)] = half, np.float32(length), np.float32(offset)
+        return made
 
     def exact(self, x: NDArray[np.floating[Any]]) -> Vector:
         """Return the scores of embeddings (n, dim) in single precision."""
