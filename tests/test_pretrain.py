@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -252,6 +253,7 @@ def test_two_steps_leave_an_encoder_that_embeds(config, tmp_path, monkeypatch):
     done = train(config.with_steps(2), tmp_path / "run", device="cpu")
     assert done.steps == 2
     assert [row["step"] for row in log_of(tmp_path / "run")] == [0, 1]
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
     encoder = load_encoder(str(done.encoder), device="cpu")
     rows = encoder.encode(np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8))
     assert rows.shape == (3, 48)
@@ -327,6 +329,21 @@ def tell(words):
         os.kill(os.getpid(), signal.SIGKILL)
 train(read_config(sys.argv[1]), Path(sys.argv[2]), device="cpu", tell=tell)
 """
+
+
+def test_ctrl_c_finishes_the_step_and_the_run_goes_on_exactly(config, tmp_path):
+    train(config, tmp_path / "straight", device="cpu")
+
+    def press(words):
+        if words.startswith("Step 3"):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "stopped", device="cpu", tell=press)
+    assert torch.load(tmp_path / "stopped" / "checkpoint.pt", weights_only=True)["step"] == 3
+    train(config, tmp_path / "stopped", device="cpu")
+    one, other = weights_of(tmp_path / "straight"), weights_of(tmp_path / "stopped")
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("shard", [False, True], ids=["whole", "sharded"])

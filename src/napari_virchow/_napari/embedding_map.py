@@ -203,6 +203,7 @@ class EmbeddingMapWidget(QWidget):
             return
         self._embedding = True
         self.page.embed.setVisible(False)
+        self.page.plot.say("Embedding the slide; the map follows.")
 
     # ---- mapping -> Qt
 

@@ -121,7 +121,8 @@ class MapPage(QScrollArea):
             one.setChecked(mode is self.plot.mode)
             group.addButton(one)
         line = _row(*self.modes.values(), self.fit, self.count, self.update)
-        line.setStretchFactor(self.count, 1)
+        line.setStretchFactor(self.count, 1000)
+        line.addStretch(1)  # keeps the buttons together while there is nothing to count
         return line
 
     def _umap_page(self) -> QWidget:

@@ -1,8 +1,9 @@
 """A plot of up to a million points that can be moved, pointed at and drawn around.
 
-The points are painted by numpy into an image of the widget's size: 100,000 take 3 ms on one core,
-where OpenGL in software takes 70 (`benchmarks/results/mapping.md`), and no graphics driver is
-needed. Beyond a slice of points the rest follows while the event loop is idle.
+The points are painted by numpy into an image of the size of the widget: no graphics driver is
+needed, and without a graphics card it is 9 to 200 times as fast as OpenGL
+(`benchmarks/results/mapping.md`).
+Beyond a slice of points the rest follows while the event loop is idle.
 """
 
 from __future__ import annotations

@@ -255,6 +255,9 @@ class SearchWidget(QWidget):
     def _on_label(self, name: str) -> None:
         chosen, grid = self.page.gallery.chosen, self.grid
         if self.labels is None or grid is None:
+            self.page.alert.say(
+                "The labels are not open: close other programs that use them, then reopen."
+            )
             return
         if not chosen:
             self.page.alert.say("Choose hits in the gallery first: click, Ctrl- or Shift-click.")

@@ -216,7 +216,7 @@ class SearchLayers(QObject):
         if kind == "mask":
             layer = Labels(data, colormap=DirectLabelColormap(color_dict=_MASKS), **common)
         else:
-            look = {"symbol": "square", "face_color": "transparent", "border_width": 0.06}
+            look = {"symbol": "square", "face_color": "transparent", "border_width": 0.05}
             layer = Points(data, size=float(np.mean(self._grid.step)), **look, **common)
         layer.editable = False
         return layer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from qtpy.QtCore import QPoint, QRect, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QResizeEvent
@@ -112,7 +112,6 @@ class QueryBox(QWidget):
     def __init__(self, thumbnails: Thumbnails) -> None:
         super().__init__()
         self._thumbnails = thumbnails
-        self._query = Query()
         self._mpp = 0.0
         self.images: Mapping[str, QImage] = {}  # pictures of image files, by name
         self.pins: list[Pin] = []
@@ -167,7 +166,7 @@ class QueryBox(QWidget):
         """Pin these examples; `mpp` is the magnification of those that do not say theirs."""
         wanted = [(e, True) for e in query.positives] + [(e, False) for e in query.negatives]
         shown = wanted[:MOST_PINS]
-        self._query, self._mpp = query, mpp
+        self._mpp = mpp
         if [(pin.example, pin.positive) for pin in self.pins] != shown:
             for pin in self.pins:
                 self._row.removeWidget(pin)
@@ -200,11 +199,6 @@ class QueryBox(QWidget):
         if at.mpp <= 0:
             return None
         return self._thumbnails.get(example.slide, at, PIN_PX)
-
-    @property
-    def examples(self) -> Sequence[Example]:
-        """All examples of the query."""
-        return (*self._query.positives, *self._query.negatives)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Make room for the scroll bar where one is needed."""

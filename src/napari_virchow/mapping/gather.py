@@ -20,6 +20,7 @@ from napari_virchow.tiles import Tile
 
 MAX_TILES = 1_000_000  # beyond, a sample: 32 features of each are 128 MB, and no screen shows more
 _QUOTA = 64  # tiles of a slide that the components are found on, at least
+_FEATURES = 64  # twice what is kept in the end, so that nothing near the end is missed
 _CHUNK = 8192
 
 
@@ -131,7 +132,7 @@ def _projection(sources: list[Source], n_total: int, rng: np.random.Generator) -
         raise ValueError(
             f"Only {n_sampled} tiles are embedded: a map needs {MIN_ROWS} or more of them."
         )
-    return Projection.fit(np.concatenate(samples))
+    return Projection.fit(np.concatenate(samples), n_features=_FEATURES)
 
 
 def _some(store: EmbeddingStore, quota: int, rng: np.random.Generator) -> NDArray[np.float16]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -127,9 +129,9 @@ class _Run:
     def run(self, *, restart: bool) -> Trained:
         """Do the steps that are left."""
         first = self._begin(restart)
-        began, losses, step = time.monotonic(), None, first
+        began, losses = time.monotonic(), None
         steps, board = self.config.optimiser.steps, _board(self.folder)
-        try:
+        with _asked_to_stop() as asked, _closing(board):
             for step, batch in enumerate(self._batches(first, steps), first):
                 losses = self._step(step, batch)
                 done, taken = step + 1, time.monotonic() - began
@@ -139,11 +141,9 @@ class _Run:
                 if done % self.config.run.checkpoint_every == 0 and done < steps:
                     self._save(done)
                 self.tell(f"Step {done:,} of {steps:,}, {_left(taken, done - first, steps - done)}")
-        except KeyboardInterrupt:
-            self.tell("Stopping: saving where it stands…")
-            if world() == 1 and losses is not None:
-                self._save(step + 1)
-            raise
+                if asked and world() == 1:
+                    self._save(done)
+                    raise KeyboardInterrupt
         encoder = self._save(max(first, steps))
         loss = float("nan") if losses is None else float(losses.total.detach())
         taken = max(time.monotonic() - began, 1e-9)
@@ -330,6 +330,38 @@ def _board(folder: Path) -> Any:
     except ImportError:
         return None
     return SummaryWriter(str(folder / "tensorboard"))
+
+
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[list[int]]:
+    """Yield a list that is filled by Ctrl-C: the step at hand is finished first.
+
+    A second Ctrl-C does not wait. Several processes stop at once, at their last checkpoint.
+    """
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread() or world() > 1:
+        yield asked
+        return
+
+    def ask(number: int, _: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _closing(board: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if board is not None:
+            board.close()
 
 
 def _left(taken: float, done: int, left: int) -> str:
