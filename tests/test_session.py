@@ -340,3 +340,17 @@ def test_a_real_slide_without_a_pixel_size_asks_for_it(data_dir, tmp_path):
         session.look_at(slide, VIEW, mpp=0.5)
         assert session.wait(60)
         assert session.tile_states(slide, 0.5) is not None
+
+
+def test_some_tiles_are_embedded_next_and_nothing_between_them(session, slide):
+    session.use_encoder(FakeEncoder())
+    session.add_slide(slide)
+    far = [Tile(0, 0), Tile(12, 3)]
+    session.embed_next(slide, far, mpp=0.5)
+    assert session.wait(20)
+    tiles, _ = session.embeddings(slide, 0.5)
+    assert sorted(map(tuple, tiles.tolist())) == far
+
+    session.look_at(slide, VIEW, mpp=0.5)
+    assert session.wait(20)
+    assert len(session.embeddings(slide, 0.5)[0]) == 49 + 2

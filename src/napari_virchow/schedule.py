@@ -95,17 +95,17 @@ class TileQueue:
 
     def tiles(self, indices: Indices) -> tuple[Tile, ...]:
         """Return the tiles behind indices."""
-        rows, cols = np.divmod(indices, self.grid.shape[1])
-        return tuple(map(Tile, rows.tolist(), cols.tolist()))
+        return tuple(map(Tile, *(n.tolist() for n in np.divmod(indices, self.grid.shape[1]))))
 
     def indices(self, tiles: Sequence[Tile]) -> Indices:
         """Return the indices of tiles."""
-        places = np.asarray(tiles, np.intp).reshape(-1, 2)
-        indices: Indices = places[:, 0] * self.grid.shape[1] + places[:, 1]
-        return indices
+        rows, cols = np.asarray(tiles, np.intp).reshape(-1, 2).T
+        return np.asarray(rows * self.grid.shape[1] + cols)
 
-    def set_view(self, view: Rect, *, all_tiles: bool = False) -> Change:
-        """Want the tiles of `view` and of a ring around it, and no longer those of the last view.
+    def set_view(
+        self, view: Rect, *, all_tiles: bool = False, only: Indices | None = None
+    ) -> Change:
+        """Want `only` or else the tiles of `view` and a ring around it; not those of the last view.
 
         The ring is half a view wide, at most `RING_TILES` tiles. What was handed out already stays
         so; ask `wanted` before work on it goes on.
@@ -115,9 +115,10 @@ class TileQueue:
         row, col, inner, outer = self._around(view)
         if inner is not None and outer is not None:
             self._center = (row, col)
-            shown = self._eligible(_box(inner, self.grid.shape[1]), all_tiles=all_tiles)
-            around = self._eligible(_box(outer, self.grid.shape[1]), all_tiles=all_tiles)
-            around = around[~_inside(around, inner, self.grid.shape[1])]
+            cols = self.grid.shape[1]
+            shown = self._eligible(_box(inner, cols) if only is None else only, all_tiles=all_tiles)
+            around = self._eligible(_box(outer, cols), all_tiles=all_tiles)
+            around = around[~_inside(around, inner, cols)] if only is None else around[:0]
             shown, around = self._outwards(shown), self._outwards(around)
             new = np.concatenate([shown, around])
             self._n_waiting += int(np.count_nonzero((self._want[new] == 0) & ~self._running[new]))
@@ -265,8 +266,7 @@ class TileQueue:
         keep = settled == TileState.NONE
         # Tiles that the whole slide wants anyway are wanted sooner, on glass or not.
         keep |= (settled == TileState.GLASS) & (all_tiles | (self._want[indices] > 0))
-        eligible: Indices = indices[keep]
-        return eligible
+        return np.asarray(indices[keep])
 
     def _outwards(self, indices: Indices) -> Indices:
         """Order tiles by their distance from the centre; by that of their blocks if many."""
@@ -279,7 +279,7 @@ class TileQueue:
 
     def _block_ranks(self) -> NDArray[Any]:
         """Return the place of each block in the order of distance from the centre."""
-        high, wide = -(-self.grid.shape[0] // BLOCK), -(-self.grid.shape[1] // BLOCK)
+        high, wide = (-(-n // BLOCK) for n in self.grid.shape)
         rows, cols = np.mgrid[:high, :wide] * BLOCK + BLOCK / 2
         order = np.argsort(self._distance(rows, cols), axis=None, kind="stable")
         # Small integers are sorted by counting, many times as fast.

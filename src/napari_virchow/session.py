@@ -258,11 +258,10 @@ class Session(HasMapping, HasObjects, HasSimilarity):
         return self._engine.embed(slide, grid, all_tiles=all_tiles)
 
     def embed_next(self, slide: Slide, tiles: Sequence[Tile], *, mpp: float) -> int:
-        """Embed some tiles now, also on glass; `look_again` goes back to the view. Raises as
+        """Embed these tiles now, also on glass; `look_again` goes back to the view. Raises as
         `embed_slide` does."""
         self._needed_encoder()
-        grid = self._checked_grid(slide, mpp)
-        return self._engine.look_at(slide, grid, grid.rect_around(tiles), all_tiles=True)
+        return self._engine.embed_some(slide, self._checked_grid(slide, mpp), tiles)
 
     def cancel(self) -> None:
         """Let the running batch finish and drop the rest. Returns at once; see `wait`."""

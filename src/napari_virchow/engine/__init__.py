@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,6 +110,11 @@ class Engine:
     def look_at(self, slide: Slide, grid: TileGrid, view: Rect, *, all_tiles: bool = False) -> int:
         """Ask for the tiles of a view; returns its generation at once."""
         return self._ask(slide, grid, view, all_tiles=all_tiles)
+
+    def embed_some(self, slide: Slide, grid: TileGrid, tiles: Sequence[Tile]) -> int:
+        """Ask for some tiles, on glass or not, instead of a view; returns its generation."""
+        view = grid.rect_around(tiles)
+        return self._ask(slide, grid, view, all_tiles=True, only=tuple(tiles))
 
     def embed(self, slide: Slide, grid: TileGrid, *, all_tiles: bool = False) -> int:
         """Ask for a whole slide, behind every view; returns the request's generation at once."""
@@ -273,12 +278,20 @@ class Engine:
 
     # ---- what they share
 
-    def _ask(self, slide: Slide, grid: TileGrid, view: Rect | None, *, all_tiles: bool) -> int:
+    def _ask(
+        self,
+        slide: Slide,
+        grid: TileGrid,
+        view: Rect | None,
+        *,
+        all_tiles: bool,
+        only: tuple[Tile, ...] | None = None,
+    ) -> int:
         with self._crew.changed:
             self._desk.generation += 1
             generation = self._desk.generation
             if self._desk.encoder is not None and not self._desk.closed:
-                self._desk.ask(Request(slide, grid, generation, all_tiles, view))
+                self._desk.ask(Request(slide, grid, generation, all_tiles, view, only))
                 self._crew.changed.notify_all()
         return generation
 

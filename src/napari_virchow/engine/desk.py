@@ -101,7 +101,8 @@ class Desk:
     def _show(self, target: Target, request: Request, view: Rect, *, fresh: bool) -> None:
         new_grid = fresh or target.looked_at is None
         target.looked_at, target.n_view_jobs = request, 0
-        change = target.queue.set_view(view, all_tiles=request.all_tiles)
+        only = None if request.only is None else target.queue.indices(request.only)
+        change = target.queue.set_view(view, all_tiles=request.all_tiles, only=only)
         if new_grid:
             self.announce("states_reset", target.picture())
         else:

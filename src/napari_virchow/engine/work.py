@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_virchow.schedule import Indices, TileQueue
 from napari_virchow.states import GridStates, Progress, TileState, TileUpdate
 from napari_virchow.store import EmbeddingStore
-from napari_virchow.tiles import Rect, TileGrid
+from napari_virchow.tiles import Rect, Tile, TileGrid
 
 if TYPE_CHECKING:
     from napari_virchow.slide import Slide
@@ -59,13 +59,14 @@ class Target:
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """Something the user asked for: a view, or the whole slide when `view` is None."""
+    """Something the user asked for: a view, some tiles in it, or all where `view` is None."""
 
     slide: Slide
     grid: TileGrid
     generation: int
     all_tiles: bool
     view: Rect | None
+    only: tuple[Tile, ...] | None = None
     void: bool = False  # overtaken by something else while it was being taken up
 
     @property
