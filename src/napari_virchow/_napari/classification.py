@@ -61,7 +61,7 @@ class ClassificationWidget(QWidget):
         self.tool = LabelTool(self._viewer, self)
         self.labelling = Labelling(self)
         self._build()
-        self._keys = LabelKeys(self, self._actions())
+        self._keys = LabelKeys(self, self.tool, self._actions())
         self._links = Links(
             self,
             (self.session.encoder_changed, self._on_encoder),

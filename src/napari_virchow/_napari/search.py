@@ -68,7 +68,8 @@ class SearchWidget(QWidget):
         self.setMinimumWidth(self.page.minimumWidth())
         self.more = SearchMore(self)
         self._connect()
-        self._keys = LabelKeys(self, self._actions())
+        self._keys = LabelKeys(self, self.tool, self._actions())
+        self.click.clicked.connect(self._keys.use)
         self._links = Links(
             self,
             (self.similarity.answered, self.results.show_answer),

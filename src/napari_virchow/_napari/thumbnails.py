@@ -65,8 +65,9 @@ class Thumbnails(QObject):
         # Empty from the end on: a thumbnail that is told then must not touch what Qt has deleted.
         alive: list[Any] = [self.ready]
         desk = self._desk = _Desk(SlidesAtHand(session), partial(call_on_gui, _emit, alive))
-        self.destroyed.connect(lambda *_: alive.clear())
-        self.destroyed.connect(lambda *_: desk.close())
+        # Methods, not functions of ours: Python may have let go of what those close over by then.
+        self.destroyed.connect(alive.clear)
+        self.destroyed.connect(desk.close)
 
     def get(
         self,

@@ -44,11 +44,10 @@ def session_of(viewer: Any, *, make: Callable[[], Session] = Session) -> Session
     if viewer not in _sessions:
         session = _sessions[viewer] = make()
         remember_viewer(viewer)
-        # A closure over the viewer would keep it alive, and with it every layer.
-        key = weakref.ref(viewer)
-        closing = weakref.finalize(viewer, _close, session, [])
+        ending = _Ending(viewer, session)
+        closing = weakref.finalize(viewer, ending.on_viewer_gone)  # keeps it until then
         if (window := main_window(viewer)) is not None:
-            window.destroyed.connect(lambda *_: _on_window_gone(key, session))
+            window.destroyed.connect(ending.on_window_gone)
             closing.atexit = True
     return _sessions[viewer]
 
@@ -59,20 +58,29 @@ def main_window(viewer: Any) -> Any:
     return None if window is None else window.main_menu.window()
 
 
-def _on_window_gone(key: weakref.ref[Any], session: Session) -> None:
-    viewer = key()
-    slides = []
-    if viewer is not None:
-        _sessions.pop(viewer, None)
-        forget_viewer(viewer)
-        slides = [layer.metadata["slide"] for layer in viewer.layers if is_slide_layer(layer)]
-    _close(session, slides)
+class _Ending:
+    """Closes a session with its viewer's window, or with the viewer where that has none.
 
+    A closure over the viewer would keep it alive, and with it every layer; and Python may have
+    let go of a closure's cells when Qt calls it.
+    """
 
-def _close(session: Session, slides: list[Slide]) -> None:
-    session.close()
-    for slide in slides:
-        slide.close()
+    def __init__(self, viewer: Any, session: Session) -> None:
+        self._viewer, self._session = weakref.ref(viewer), session
+
+    def on_viewer_gone(self) -> None:
+        self._session.close()
+
+    def on_window_gone(self, window: object = None) -> None:
+        viewer = self._viewer()
+        slides: list[Slide] = []
+        if viewer is not None:
+            _sessions.pop(viewer, None)
+            forget_viewer(viewer)
+            slides = [layer.metadata["slide"] for layer in viewer.layers if is_slide_layer(layer)]
+        self._session.close()
+        for slide in slides:
+            slide.close()
 
 
 def is_slide_layer(layer: Layer) -> bool:
