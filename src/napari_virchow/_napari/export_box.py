@@ -1,4 +1,4 @@
-"""To QuPath: a file or the clipboard, after a look at what it will be."""
+"""To QuPath and other tools: a file or the clipboard, after a look at what it will be."""
 
 from __future__ import annotations
 
@@ -20,31 +20,40 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_virchow._napari.export_forms import FORMS, Form, embedded, gathered, other
 from napari_virchow._napari.grid_choice import GridChoice
 from napari_virchow._napari.import_box import MIME, Here
 from napari_virchow._napari.parts import Note, button
+from napari_virchow._napari.stored_choice import StoredChoice
 from napari_virchow._napari.tasks import Tasks
 from napari_virchow._napari.words import few_words, size_words
+from napari_virchow.interop.going import EMBEDDINGS, Going
 from napari_virchow.qupath.frame import Frame, in_words
-from napari_virchow.qupath.gathering import Sources, What, gather
+from napari_virchow.qupath.gathering import What
 from napari_virchow.qupath.geojson import WriteReport, check_suffix, write_bytes
 from napari_virchow.qupath.outgoing import Cancelled, Outgoing, encode
 from napari_virchow.qupath.servers import frame_named
+from napari_virchow.shelf import StoredInfo
 
-FILTER = "GeoJSON (*.geojson);;Packed GeoJSON (*.geojson.gz)"
 _TOO_MUCH = 50_000_000  # bytes that no clipboard should be given
 
 
 class ExportBox(QWidget):
-    """The part of the dock that writes for QuPath. `told` follows with a sentence."""
+    """The part of the dock that writes files. `told` follows with a sentence.
+
+    `saved` follows with the slide's path, the file and its frame, if it is one for QuPath.
+    """
 
     told = Signal(str)
+    saved = Signal(str, object, object)
+    saved = Signal(object, object, object)  # slide, path, frame
     failed = Signal(object)
 
     def __init__(self) -> None:
         super().__init__()
         self.here: Here | None = None
         self.outgoing: Outgoing | None = None
+        self.going: Going | None = None
         self._generation = 0
         self._stop = threading.Event()
         self._tasks = Tasks(self)
@@ -52,24 +61,30 @@ class ExportBox(QWidget):
         self.bind(None)
 
     def _build(self) -> None:
+        self.format = QComboBox()
+        for form in FORMS:
+            self.format.addItem(form.title, form)
+        self.format.setToolTip("For which tool the file is")
+        self.format.setAccessibleName("Format")
+        self.stored = StoredChoice()
         self.what = QComboBox()
         for what in What:
             self.what.addItem(what.value, what)
-        self.what.setToolTip("What goes to QuPath")
+        self.what.setToolTip("What is written")
         self.grid = GridChoice()
         self.frame = QComboBox()
         self.frame.setToolTip("How QuPath shows the slide: cropped to the scanned area or not")
-        for combo in (self.what, self.frame):
+        for combo in (self.format, self.what, self.frame):
             combo.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.preview = Note()
         self.alert = Note(alert=True)
-        self.save = button("Save as…", "Write a file to drop onto the slide in QuPath", wide=True)
+        self.save = button("Save as…", "Write it to a file", wide=True)
         self.copy = button("Copy", "Put it on the clipboard: paste it in QuPath with Ctrl+V")
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.cancel = button("Cancel", "Stop; nothing is written")
         self._lay_out()
-        for combo in (self.what, self.grid, self.frame):
+        for combo in (self.format, self.what, self.stored, self.grid, self.frame):
             combo.currentIndexChanged.connect(self.refresh)
         self.save.clicked.connect(self._on_save)
         self.copy.clicked.connect(self._on_copy)
@@ -78,7 +93,9 @@ class ExportBox(QWidget):
     def _lay_out(self) -> None:
         self.form = QFormLayout()
         self.form.setContentsMargins(0, 0, 0, 0)
+        self.form.addRow("Format", self.format)
         self.form.addRow("What", self.what)
+        self.form.addRow("What", self.stored)
         self.form.addRow("Tiles", self.grid)
         self.form.addRow("QuPath shows", self.frame)
         row = QHBoxLayout()
@@ -113,26 +130,52 @@ class ExportBox(QWidget):
                 frame = frame_named(name, here.box)
                 self.frame.addItem(f"{frame.name} ({in_words((frame.width, frame.height))})", frame)
             self.frame.blockSignals(False)
-        self.form.setRowVisible(self.frame, self.frame.count() > 1)
         self.refresh()
 
     def refresh(self, *_: object) -> None:
         """Work out what would be written now, if it can be seen."""
         self._generation += 1
-        self.outgoing = None
+        self.outgoing = self.going = None
         self.alert.say("")
         for widget in (self.save, self.copy):
             widget.setEnabled(False)
+        form = self.form_now.name
         what, frame = self.what.currentData(), self.frame.currentData()
-        self.form.setRowVisible(self.grid, what is What.LABELS)
+        self._show_rows(form, what)
         if self.here is None or not isinstance(frame, Frame) or not self.isVisible():
             self.preview.say("" if self.here is not None else "Open a slide first.")
             return
-        generation, mpp = self._generation, self.grid.currentData()
-        work = partial(_gathered, self.here, What(what), frame, mpp)
+        mpp = self.grid.currentData()
+        if form == "geojson":
+            self._look(partial(gathered, self.here, What(what), frame, mpp), self._on_gathered)
+        elif form in EMBEDDINGS:
+            work = partial(embedded, self.here, form, self.stored.currentData())
+            self._look(work, self._on_embedded)
+        else:
+            self._look(partial(other, self.here, form, What(what), mpp), self._on_going)
+
+    @property
+    def form_now(self) -> Form:
+        """The format that is chosen."""
+        form: Form = self.format.currentData()
+        return form
+
+    def _show_rows(self, form: str, what: What) -> None:
+        """Show what has to be chosen for a format."""
+        for widget, needed in (
+            (self.what, form not in EMBEDDINGS),
+            (self.stored, form in EMBEDDINGS),
+            (self.grid, form not in EMBEDDINGS and what is What.LABELS),
+            (self.frame, form == "geojson" and self.frame.count() > 1),
+        ):
+            self.form.setRowVisible(widget, needed)
+        self.copy.setVisible(form == "geojson")
+
+    def _look(self, work: Callable[[], object], done: Callable[..., object]) -> None:
+        generation = self._generation
         self._tasks.run(
             work,
-            done=lambda found: self._on_gathered(generation, *found),
+            done=lambda found: done(found) if generation == self._generation else None,
             failed=lambda error: self._on_nothing(generation, error),
         )
 
@@ -141,9 +184,21 @@ class ExportBox(QWidget):
         super().showEvent(event)
         self.refresh()
 
-    def _on_gathered(self, generation: int, outgoing: Outgoing, size: int) -> None:
-        if generation != self._generation:
-            return
+    def _on_going(self, going: Going) -> None:
+        self.going = going
+        self.preview.say(going.said)
+        self.save.setEnabled(True)
+
+    def _on_embedded(self, found: tuple[list[StoredInfo], Going | None]) -> None:
+        infos, going = found
+        self.stored.fill(infos)
+        if going is not None:
+            self._on_going(going)
+        else:
+            self.preview.say("Nothing of this slide is embedded yet: do so in the dock Embeddings.")
+
+    def _on_gathered(self, found: tuple[Outgoing, int]) -> None:
+        outgoing, size = found
         self.outgoing = outgoing
         each = few_words(f"{name} {n:,}" for name, n in outgoing.by_class.items())
         frame = outgoing.frame
@@ -163,21 +218,40 @@ class ExportBox(QWidget):
 
     def write(self, path: Path | str) -> None:
         """Write what is shown to a file, in a worker."""
-        path = Path(path)
+        path, form = Path(path), self.form_now
         if not path.suffix:
-            path = path.with_suffix(".geojson")
+            path = path.with_suffix(form.suffix)
+        if form.name != "geojson":
+            self._write_going(path)
+            return
         try:
             check_suffix(path)
         except ValueError as error:
             self.alert.say(str(error))
             return
-        self._run(partial(_saved, path), lambda report: self._on_saved(path, report))
+        here, outgoing = self.here, self.outgoing
+        if here is not None and outgoing is not None:
+            done = partial(self._on_saved, here.slide.path, path, outgoing.frame)
+            self._run(partial(_saved, path), done)
+
+    def _write_going(self, path: Path) -> None:
+        going = self.going
+        if going is None:
+            return
+        self._begin(0)
+        self.cancel.hide()
+        self._tasks.run(going.write, path, done=self._on_written, failed=self._on_stopped)
+
+    def _on_written(self, sentence: str) -> None:
+        self._ready()
+        self.told.emit(sentence)
 
     def _on_save(self) -> None:
         if self.here is None:
             return
-        stem = Path(self.here.slide.name).stem
-        name, _ = QFileDialog.getSaveFileName(self, "Export to QuPath", f"{stem}.geojson", FILTER)
+        form = self.form_now
+        stem = Path(self.here.slide.name).stem + form.suffix
+        name, _ = QFileDialog.getSaveFileName(self, "Export", stem, form.filter)
         if name:
             self.write(name)
 
@@ -188,13 +262,7 @@ class ExportBox(QWidget):
         outgoing = self.outgoing
         if outgoing is None:
             return
-        self._stop.clear()
-        self.alert.say("")
-        self.bar.setRange(0, max(1, outgoing.n))
-        self.bar.setValue(0)
-        self.progress.show()
-        for widget in (self.save, self.copy):
-            widget.setEnabled(False)
+        self._begin(max(1, outgoing.n))
         teller = self._tasks.teller(lambda text: self.bar.setValue(int(text)))
 
         def work() -> tuple[object, WriteReport]:
@@ -203,6 +271,16 @@ class ExportBox(QWidget):
             return put(data), report
 
         self._tasks.run(work, done=lambda both: self._finish(done, both), failed=self._on_stopped)
+
+    def _begin(self, n: int) -> None:
+        self._stop.clear()
+        self.alert.say("")
+        self.bar.setRange(0, n)  # one to 0 is busy without an end
+        self.bar.setValue(0)
+        self.cancel.show()
+        self.progress.show()
+        for widget in (self.save, self.copy):
+            widget.setEnabled(False)
 
     def _finish(self, done: Callable[..., object], both: tuple[object, WriteReport]) -> None:
         self._ready()
@@ -220,8 +298,11 @@ class ExportBox(QWidget):
         for widget in (self.save, self.copy):
             widget.setEnabled(True)
 
-    def _on_saved(self, path: Path, both: tuple[object, WriteReport]) -> None:
+    def _on_saved(
+        self, slide: str, path: Path, frame: Frame, both: tuple[object, WriteReport]
+    ) -> None:
         self.told.emit(f"{path.name} written: {_report_words(both[1])}")
+        self.saved.emit(slide, path, frame)
 
     def _on_text(self, both: tuple[object, WriteReport]) -> None:
         text = str(both[0])
@@ -230,19 +311,6 @@ class ExportBox(QWidget):
         data.setData(MIME, text.encode())
         QApplication.clipboard().setMimeData(data)
         self.told.emit(f"Copied: {_report_words(both[1])} Paste it in QuPath.")
-
-
-def _gathered(here: Here, what: What, frame: Frame, mpp: float | None) -> tuple[Outgoing, int]:
-    """Return what would go out, and about how many bytes."""
-    labels, grid, painted = None, None, None
-    if what is not What.OBJECTS:
-        labels = here.session.labels
-        if mpp is not None and here.slide.mpp is not None:
-            grid = here.slide.grid(mpp)
-    if what in (What.PREDICTIONS, What.REGIONS):
-        painted = here.session.classification.painted
-    outgoing = gather(what, Sources(here.slide, here.kept, labels, grid, painted), frame)
-    return outgoing, outgoing.about_bytes()
 
 
 def _saved(path: Path, data: bytes) -> None:

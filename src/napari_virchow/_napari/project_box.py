@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_virchow._napari.open_slide import open_in_background
 from napari_virchow._napari.parts import Note, button
+from napari_virchow._napari.script_box import ScriptBox
 from napari_virchow._napari.tasks import Tasks
 from napari_virchow._napari.words import few_words
 from napari_virchow.qupath.project import Project, ProjectImage, read_project
@@ -65,8 +66,11 @@ class ProjectBox(QWidget):
         column.setContentsMargins(4, 6, 4, 4)
         column.setSpacing(4)
         column.addLayout(row)
-        for widget in (self.facts, self.alert, self.list):
+        self.script = ScriptBox()
+        for widget in (self.facts, self.alert, self.list, self.script):
             column.addWidget(widget)
+        self.script.told.connect(self.told)
+        self.script.failed.connect(self._on_unwritten)
         self.choose.clicked.connect(self._on_choose)
         self.open.clicked.connect(self._on_open)
         self.list.itemDoubleClicked.connect(lambda _: self._on_open())
@@ -82,6 +86,7 @@ class ProjectBox(QWidget):
         project, thumbnails = loaded
         self.project = project
         self.list.clear()
+        self.script.show_project(project)
         for number, (image, picture) in enumerate(zip(project.images, thumbnails, strict=True)):
             item = QListWidgetItem(image_words(image))
             item.setData(_NUMBER, number)
@@ -97,6 +102,9 @@ class ProjectBox(QWidget):
             + (f"\nClasses: {kinds}" if kinds else "")
         )
         self.alert.say("\n".join(project.problems[:3]))
+
+    def _on_unwritten(self, error: Exception) -> None:
+        self.alert.say(str(error))
 
     def _on_failed(self, error: Exception) -> None:
         self.facts.say("")
@@ -116,6 +124,7 @@ class ProjectBox(QWidget):
         image = self.chosen
         self.open.setEnabled(image is not None and image.location is not None)
         self.alert.say("" if image is None else image.problem)
+        self.script.choose(image)
 
     def _on_open(self) -> None:
         image = self.chosen

@@ -95,6 +95,7 @@ class QuPathWidget(QWidget):
         self.slide_box.open_wanted.connect(lambda: open_slide.ask_for_slide(self._viewer))
         self.import_box.taken.connect(self._on_taken)
         self.edit_box.looked_for.connect(self._go_to)
+        self.export_box.saved.connect(self.project_box.script.exported)
         self.live_box.selected.connect(self._on_selected)
         for box in (self.export_box, self.project_box, self.live_box):
             box.told.connect(self._say)

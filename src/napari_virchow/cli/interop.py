@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import shapely
 
 from napari_virchow.cli.qupath import (
     Answer,
-    Content,
     Found,
     Job,
     gather,
@@ -31,70 +26,44 @@ from napari_virchow.interop import (
     place_tiles,
     store_embeddings,
 )
-from napari_virchow.interop.anndata import read_anndata, write_anndata
+from napari_virchow.interop.anndata import read_anndata
 from napari_virchow.interop.asap import read_asap, write_asap
 from napari_virchow.interop.checking import at_hand
-from napari_virchow.interop.clam import read_clam, write_clam
-from napari_virchow.interop.spatialdata import read_spatialdata, write_spatialdata
+from napari_virchow.interop.clam import read_clam
+from napari_virchow.interop.going import write_embeddings
+from napari_virchow.interop.spatialdata import read_spatialdata
 from napari_virchow.interop.stored import embeddings_of, encoder_of
-from napari_virchow.interop.trident import read_trident, write_trident, write_trident_coords
+from napari_virchow.interop.trident import read_trident
 from napari_virchow.interop.wsinfer import read_wsinfer
-from napari_virchow.qupath.classes import PathClass
 from napari_virchow.qupath.frame import SlideBox, whole_slide
-from napari_virchow.qupath.objects import PathObject
-from napari_virchow.tiles import Tile
 from napari_virchow.training import stored_of
 
 if TYPE_CHECKING:
     from napari_virchow.encoders import Encoder, EncoderSpec
 
-Write = Callable[[argparse.Namespace, SlideEmbeddings], list[Path]]
 Read = Callable[[argparse.Namespace], TileTable]
 
 
-def export_trident(job: Job) -> Answer:
-    """Write embeddings for TRIDENT; with ``--coords`` also where the tiles are."""
-
-    def write(options: argparse.Namespace, ours: SlideEmbeddings) -> list[Path]:
-        write_trident(options.out, ours)
-        if options.coords is None:
-            return [options.out]
-        write_trident_coords(options.coords, ours)
-        return [options.out, options.coords]
-
-    return _export(job, write)
-
-
-def export_clam(job: Job) -> Answer:
-    """Write embeddings for CLAM, and where the tiles are to a second file."""
-
-    def write(options: argparse.Namespace, ours: SlideEmbeddings) -> list[Path]:
-        out: Path = options.out
-        places: Path = options.coords or out.with_name(f"{out.stem}_patches.h5")
-        write_clam(out, places, ours)
-        return [out, places]
-
-    return _export(job, write)
-
-
-def export_anndata(job: Job) -> Answer:
-    """Write embeddings as AnnData, to .h5ad or .zarr."""
-
-    def write(options: argparse.Namespace, ours: SlideEmbeddings) -> list[Path]:
-        write_anndata(options.out, ours)
-        return [options.out]
-
-    return _export(job, write)
-
-
-def export_spatialdata(job: Job) -> Answer:
-    """Write embeddings as a folder of LazySlide."""
-
-    def write(options: argparse.Namespace, ours: SlideEmbeddings) -> list[Path]:
-        write_spatialdata(options.out, ours)
-        return [options.out]
-
-    return _export(job, write)
+def export_embeddings(job: Job) -> Answer:
+    """Write embeddings in a format that holds them; CLAM has the places in a file of their own."""
+    options, form = job.options, job.options.to
+    if options.what not in (None, "tiles"):
+        raise ValueError(f"{form} holds embeddings, not {options.what}: leave out --what.")
+    grid = grid_of(job, None)
+    stored = stored_of(job.store, job.slide.identity, options.encoder, grid.name)
+    ours = SlideEmbeddings.of(job.slide, stored)
+    files = write_embeddings(form, options.out, ours, options.coords)
+    facts = {
+        "slide": job.slide.identity,
+        "format": form,
+        "files": [str(file) for file in files],
+        "encoder": ours.encoder,
+        "grid": grid.name,
+        "tiles": len(ours),
+        "dim": ours.dim,
+    }
+    names = " and ".join(str(file) for file in files)
+    return f"{len(ours)} embeddings by {ours.encoder} in {names} ({form})", facts
 
 
 def import_anndata(job: Job) -> Answer:
@@ -126,7 +95,7 @@ def export_asap(job: Job) -> Answer:
     content = gather(job)
     if content.class_ids is None:
         raise ValueError("ASAP shows annotations of classes: choose --what regions or labels.")
-    objects = regions_of(job.options, content) if what == "regions" else _boxes(content)
+    objects = regions_of(job.options, content) if what == "regions" else content.boxes
     written, left_out = write_asap(out, objects)
     facts = {
         "slide": job.slide.identity,
@@ -154,40 +123,6 @@ def import_wsinfer(job: Job) -> Answer:
     frame = whole_slide(SlideBox.of(job.slide))
     grid = grid_of(job, None)
     return take_over(job, Found(objects, (), frame, grid, ("tile",), "WSInfer"))
-
-
-def _boxes(content: Content) -> list[PathObject]:
-    """Return classified tiles one by one, in level-0 pixels."""
-    kinds = {c.id: PathClass.of(c.name, c.color) for c in content.classes}
-    grid, ids = content.where.grid, np.asarray(content.class_ids).tolist()
-    found = []
-    for tile, class_id in zip(content.where.tiles.tolist(), ids, strict=True):
-        rect = grid.rect(Tile(*tile))
-        shape = shapely.box(rect.x, rect.y, rect.right, rect.bottom)
-        if class_id in kinds:
-            found.append(PathObject("", "tile", shape, path_class=kinds[class_id]))
-    return found
-
-
-def _export(job: Job, write: Write) -> Answer:
-    options, form = job.options, job.options.to
-    if options.what not in (None, "tiles"):
-        raise ValueError(f"{form} holds embeddings, not {options.what}: leave out --what.")
-    grid = grid_of(job, None)
-    stored = stored_of(job.store, job.slide.identity, options.encoder, grid.name)
-    ours = SlideEmbeddings.of(job.slide, stored)
-    files = write(options, ours)
-    facts = {
-        "slide": job.slide.identity,
-        "format": form,
-        "files": [str(file) for file in files],
-        "encoder": ours.encoder,
-        "grid": grid.name,
-        "tiles": len(ours),
-        "dim": ours.dim,
-    }
-    names = " and ".join(str(file) for file in files)
-    return f"{len(ours)} embeddings by {ours.encoder} in {names} ({form})", facts
 
 
 def _import(job: Job, read: Read) -> Answer:

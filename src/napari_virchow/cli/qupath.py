@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_virchow.classify import TileClassifier
+from napari_virchow.interop.going import write_tile_table
 from napari_virchow.labels import LabelSet, default_journal
 from napari_virchow.labels.agreement import import_csv, read_labels
 from napari_virchow.labels.edits import LabelRow
 from napari_virchow.memory import recall_slide
 from napari_virchow.qupath.export import (
-    Measurements,
     SlideTiles,
     as_tiles,
     prediction_columns,
@@ -35,6 +32,7 @@ from napari_virchow.qupath.frame import (
     frame_block,
     frame_of_block,
 )
+from napari_virchow.qupath.gathering import Content
 from napari_virchow.qupath.geojson import (
     ReadResult,
     check_suffix,
@@ -64,16 +62,6 @@ class Job:
     options: argparse.Namespace
     slide: Slide
     store: Path
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Content:
-    """Tiles to export: with class ids and measurements where there are any."""
-
-    where: SlideTiles
-    class_ids: NDArray[np.integer[Any]] | None
-    classes: tuple[Any, ...]
-    columns: Measurements
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,23 +156,7 @@ def export_table(job: Job) -> Answer:
     if _what(job.options) == "regions":
         raise ValueError("Regions do not fit a table; export them with --to geojson.")
     content, out = gather(job), Path(job.options.out)
-    names = {c.id: c.name for c in content.classes}
-    ids = content.class_ids
-    step_x, step_y = content.where.grid.step
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["row", "col", "x", "y", "class", *content.columns])
-            for n, (row, col) in enumerate(content.where.tiles.tolist()):
-                name = "" if ids is None else names.get(int(ids[n]), "")
-                values = [f"{column[n]:.6g}" for column in content.columns.values()]
-                writer.writerow(
-                    [row, col, f"{col * step_x:.2f}", f"{row * step_y:.2f}", name, *values]
-                )
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
+    write_tile_table(out, content)
     n = len(content.where.tiles)
     return f"{n} tiles in {out}", {"slide": job.slide.identity, "file": str(out), "tiles": n}
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import shapely
+from numpy.typing import NDArray
 
 from napari_virchow.labels import LabelSet
+from napari_virchow.qupath.classes import PathClass
 from napari_virchow.qupath.export import (
+    Measurements,
     SlideTiles,
     as_tiles,
     prediction_columns,
@@ -17,7 +21,9 @@ from napari_virchow.qupath.export import (
 )
 from napari_virchow.qupath.frame import Frame, SlideBox
 from napari_virchow.qupath.kept import KeptObjects
+from napari_virchow.qupath.objects import PathObject
 from napari_virchow.qupath.outgoing import Outgoing, objects_out, tiles_out
+from napari_virchow.tiles import Tile
 
 if TYPE_CHECKING:
     from napari_virchow.classification import Painted
@@ -59,6 +65,29 @@ class Sources:
     painted: Painted | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Content:
+    """Tiles that go out: with class ids and measurements where there are any."""
+
+    where: SlideTiles
+    class_ids: NDArray[np.integer[Any]] | None
+    classes: tuple[Any, ...]
+    columns: Measurements
+
+    @property
+    def boxes(self) -> list[PathObject]:
+        """The classified tiles one by one, in level-0 pixels."""
+        kinds = {c.id: PathClass.of(c.name, c.color) for c in self.classes}
+        grid, ids = self.where.grid, np.asarray(self.class_ids).tolist()
+        found = []
+        for tile, class_id in zip(self.where.tiles.tolist(), ids, strict=True):
+            rect = grid.rect(Tile(*tile))
+            shape = shapely.box(rect.x, rect.y, rect.right, rect.bottom)
+            if class_id in kinds:
+                found.append(PathObject("", "tile", shape, path_class=kinds[class_id]))
+        return found
+
+
 def gather(what: What, sources: Sources, frame: Frame) -> Outgoing:
     """Return what would go out, in a frame; takes its time for many tiles.
 
@@ -67,31 +96,43 @@ def gather(what: What, sources: Sources, frame: Frame) -> Outgoing:
     ValueError
         If there is nothing of the kind; the sentence says how to come by it.
     """
+    slide = sources.slide
+    if what in (What.OBJECTS, What.REGIONS):
+        return objects_out(objects_of(what, sources), frame, slide.identity, SlideBox.of(slide))
+    content = content_of(what, sources)
+    where = replace(content.where, frame=frame)
+    return tiles_out(where, content.class_ids, content.classes, content.columns)
+
+
+def objects_of(what: What, sources: Sources) -> list[PathObject]:
+    """Return what would go out as objects, in level-0 pixels; raises as `gather` does."""
     if what is What.OBJECTS:
-        return _objects(sources, frame)
-    if what is What.LABELS:
-        return _labels(sources, frame)
-    return _predictions(sources, frame, regions=what is What.REGIONS)
+        objects = [] if sources.kept is None else sources.kept.objects
+        if not objects:
+            raise ValueError("There are no annotations on this slide: import or draw some first.")
+        return objects
+    content = content_of(what, sources)
+    if what is not What.REGIONS or content.class_ids is None:
+        return content.boxes
+    return region_objects(content.where, content.class_ids, content.classes, content.columns)
 
 
-def _objects(sources: Sources, frame: Frame) -> Outgoing:
-    objects = [] if sources.kept is None else sources.kept.objects
-    if not objects:
-        raise ValueError("There are no annotations on this slide: import or draw some first.")
-    return objects_out(objects, frame, sources.slide.identity, SlideBox.of(sources.slide))
+def content_of(what: What, sources: Sources) -> Content:
+    """Return the tiles of labels or predictions, also those of regions; raises as `gather` does."""
+    return _labels(sources) if what is What.LABELS else _predictions(sources)
 
 
-def _labels(sources: Sources, frame: Frame) -> Outgoing:
+def _labels(sources: Sources) -> Content:
     labels, grid, slide = sources.labels, sources.grid, sources.slide
     found = {} if labels is None or grid is None else labels.get(slide.identity, grid.name)
     if labels is None or grid is None or not found:
         raise ValueError("No tile of this size is labelled: label some, or choose another size.")
     tiles = sorted(found)
-    where = SlideTiles(slide.identity, grid, as_tiles(tiles), frame)
-    return tiles_out(where, np.array([found[tile] for tile in tiles]), labels.classes)
+    where = SlideTiles(slide.identity, grid, as_tiles(tiles))
+    return Content(where, np.array([found[tile] for tile in tiles]), tuple(labels.classes), {})
 
 
-def _predictions(sources: Sources, frame: Frame, *, regions: bool) -> Outgoing:
+def _predictions(sources: Sources) -> Content:
     painted, labels, slide = sources.painted, sources.labels, sources.slide
     if painted is None or labels is None or painted.slide != slide.identity:
         raise ValueError(
@@ -101,10 +142,6 @@ def _predictions(sources: Sources, frame: Frame, *, regions: bool) -> Outgoing:
     found = painted.predictions
     if found.kind != "classes":
         raise ValueError("Only one class is labelled, so there are no predictions: label another.")
-    classes = [c for c in labels.classes if c.id in painted.names]
-    ids, columns = found.confident(), prediction_columns(found, classes)
-    where = SlideTiles(slide.identity, painted.grid, painted.tiles, frame)
-    if not regions:
-        return tiles_out(where, ids, classes, columns)
-    objects = region_objects(where, ids, classes, columns)
-    return objects_out(objects, frame, slide.identity, SlideBox.of(slide))
+    classes = tuple(c for c in labels.classes if c.id in painted.names)
+    where = SlideTiles(slide.identity, painted.grid, painted.tiles)
+    return Content(where, found.confident(), classes, prediction_columns(found, classes))
