@@ -222,7 +222,7 @@ def _touched(shape: BaseGeometry, grid: TileGrid) -> NDArray[np.intp]:
     step_x, step_y = grid.step
     rows, cols = _window(shape, grid)
     boxes = shapely.box(cols * step_x, rows * step_y, (cols + 1) * step_x, (rows + 1) * step_y)
-    return np.column_stack([rows, cols])[shapely.intersects(boxes, shape)]
+    return np.asarray(np.column_stack([rows, cols])[shapely.intersects(boxes, shape)], np.intp)
 
 
 def _half_covered(shapes: Sequence[BaseGeometry], grid: TileGrid) -> NDArray[np.intp]:
