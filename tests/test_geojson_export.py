@@ -26,7 +26,7 @@ from napari_virchow.qupath.geojson import GeoJsonError, encode_objects, read_geo
 from napari_virchow.qupath.labelling import apply_import, plan_import
 from napari_virchow.qupath.objects import PathObject
 from napari_virchow.qupath.placing import to_slide
-from napari_virchow.qupath.regions import merge_tiles, tiles_in_annotations
+from napari_virchow.qupath.regions import merge_tiles, tiles_in_annotations, tiles_of_objects
 from napari_virchow.sample import write_sample
 from napari_virchow.slide import open_slide
 from napari_virchow.tiles import Rect, Tile, TileGrid
@@ -211,6 +211,29 @@ def by_hand(shape, rule):
 def test_tiles_in_an_annotation_are_those_found_one_by_one(shape, rule):
     found = tiles_in_annotations([annotation(shape, "Tumor")], GRID, rule)
     assert found.get("Tumor", []) == by_hand(shape, rule)
+
+
+@pytest.mark.parametrize(
+    ("shape", "tiles"),
+    [
+        pytest.param(
+            shapely.box(100, 100, 400, 400).difference(shapely.box(210, 210, 290, 290)),
+            [(r, c) for r in (1, 2, 3) for c in (1, 2, 3) if (r, c) != (2, 2)],
+            id="a ring",
+        ),
+        pytest.param(
+            shapely.MultiPolygon([shapely.box(0, 0, 60, 60), shapely.box(310, 0, 340, 40)]),
+            [(0, 0), (0, 3)],
+            id="two parts, one too small to hold a middle",
+        ),
+        pytest.param(shapely.LineString([(10, 150), (290, 150)]), [(1, 0), (1, 1), (1, 2)], id="l"),
+        pytest.param(shapely.MultiPoint([(300, 90), (-5, 9)]), [(0, 3)], id="points, one outside"),
+        pytest.param(shapely.Polygon(), [], id="nothing"),
+        pytest.param(shapely.box(2000, 0, 2300, 300), [], id="beside the slide"),
+    ],
+)
+def test_objects_mean_the_tiles_they_cover_or_touch(shape, tiles):
+    assert tiles_of_objects([annotation(shape, None)], GRID) == [Tile(*at) for at in tiles]
 
 
 def test_two_annotations_of_a_class_share_a_tile():

@@ -183,8 +183,11 @@ def test_a_closed_dock_leaves_the_mouse_alone_and_a_new_one_finds_all(viewer, cl
 
 KILLED = """
     import os, sys
+    sys.path.insert(0, os.getcwd())
     import napari
+    from qtpy.QtCore import Qt
     from qtpy.QtTest import QTest
+    from tests.gui.hands import click, press, type_class
     from napari_virchow.tiles import Tile
 
     viewer = napari.Viewer(show=True)
@@ -193,9 +196,13 @@ KILLED = """
     while dock.live is None or dock.grid is None:
         QTest.qWait(50)
     if sys.argv[2] == "label":
-        dock.labelling.edit("add_class", "Tumour")
-        dock.labelling.label([Tile(1, 1), Tile(2, 3)], dock.classes.current)
-        QTest.qWait(1000)
+        viewer.reset_view()
+        QTest.qWait(50)
+        type_class(dock, "Tumour")
+        press(viewer, Qt.Key.Key_B)
+        click(viewer, dock, Tile(1, 1))
+        click(viewer, dock, Tile(2, 3))
+        QTest.qWait(1000)  # what is labelled is on disk within a second
         print("labelled", flush=True)
         QTest.qWait(60000)
     else:

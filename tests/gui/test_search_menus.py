@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+from uuid import uuid4
 
 import numpy as np
+import shapely
 from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_virchow._napari.search_options import SlidesDialog
 from napari_virchow.pictures import read_picture
+from napari_virchow.qupath.objects import PathObject
 from napari_virchow.tiles import Tile
+
+CONTAINS = Qt.MatchFlag.MatchContains
 
 
 def asked(dock):
@@ -45,6 +50,37 @@ def test_an_image_file_and_drawn_shapes_are_searched_for(viewer, search, tmp_pat
     assert len(asked(dock)[1]) == 4
     dock.more.add_image(str(tmp_path / "nowhere.png"))
     until(lambda: "nowhere.png" in dock.page.alert.text())
+
+
+def test_chosen_annotations_of_qupath_are_asked_without_their_holes(viewer, search, until):
+    dock = search()
+    step = dock.grid.step[0]
+
+    def box(left, top, right, bottom):
+        return shapely.box(left * step, top * step, right * step, bottom * step)
+
+    ring = box(2.1, 1.1, 4.9, 3.9).difference(box(3.1, 2.1, 3.9, 2.9))
+    shapes = {"ring": ring, "spot": shapely.Point(7.5 * step, 5.5 * step), "other": box(6, 0, 8, 2)}
+    made = [PathObject(str(uuid4()), "annotation", one, name=n) for n, one in shapes.items()]
+    dock.session.objects(dock._slide).add(made, "test")
+    _, qupath = viewer.window.add_plugin_dock_widget("napari-virchow", "QuPath")
+    listed = qupath.edit_box.list
+    until(lambda: qupath.layers is not None and not qupath.layers.busy and listed.count() == 3)
+    items = {name: item for name in shapes for item in listed.findItems(name, CONTAINS)}
+    items["ring"].setSelected(True)
+    inside = [Tile(r, c) for r in (1, 2, 3) for c in (2, 3, 4) if (r, c) != (2, 3)]
+    dock.page.query.menu.actions()[1].trigger()
+    until(lambda: asked(dock) == (inside, []))
+    dock.similarity.clear()
+    listed.clearSelection()
+    items["spot"].setSelected(True)
+    dock.page.query.unlike.setChecked(True)
+    dock.page.query.menu.actions()[1].trigger()
+    until(lambda: asked(dock) == ([], [Tile(5, 7)]))
+    listed.clearSelection()  # all, then
+    dock.similarity.clear()
+    dock.page.query.menu.actions()[1].trigger()
+    until(lambda: len(asked(dock)[1]) == 8 + 1 + 4)
 
 
 def test_a_search_is_saved_and_asked_again_by_its_name(viewer, search, until):

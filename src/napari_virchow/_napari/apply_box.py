@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QListWidget,
     QListWidgetItem,
     QProgressBar,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -100,6 +101,8 @@ class ApplyBox(QWidget):
         column.addLayout(_row(self.add, self.tables))
         column.addLayout(_row(self.bar, self.cancel))
         column.addWidget(self.told)
+        # or the page would spread its parts over the height there is
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
 
     def bind(self, live: Classification) -> None:
         """Apply the classifier of this classification."""

@@ -121,6 +121,12 @@ class ObjectLayers(QObject):
             if pieces.select(ids) and pieces.layer is not None:
                 self._viewer.layers.selection.active = pieces.layer
 
+    @property
+    def chosen(self) -> set[str]:
+        """The objects that are selected, or all that are drawn if none is."""
+        selected = {*self.shapes.chosen, *self.points.chosen}
+        return selected or self.shapes.ids | self.points.ids
+
     def to_slide(self, position: Sequence[float]) -> tuple[float, float]:
         """Return a place in the viewer's world as y, x in level-0 pixels."""
         y, x = self._below.world_to_data(position)[-2:]
@@ -343,6 +349,14 @@ def object_layers(viewer: Any, slide: Slide, below: Layer, kept: KeptObjects) ->
         if known.kept is kept:
             return known
     return ObjectLayers(viewer, slide, below, kept, window)
+
+
+def objects_in(viewer: Any, layer: Layer | None) -> ObjectLayers | None:
+    """Return what draws objects into a layer, or None where that is no layer of objects."""
+    if layer is None or "objects_of" not in layer.metadata:
+        return None
+    every = main_window(viewer).findChildren(ObjectLayers)
+    return next((one for one in every if layer in (one.shapes.layer, one.points.layer)), None)
 
 
 def _count(n: int) -> str:

@@ -98,6 +98,13 @@ class PieceLayer(QObject):
         """Whether rows are still being added."""
         return self._timer.isActive()
 
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The objects of the rows that are selected."""
+        selected = () if self.layer is None else self.layer.selected_data
+        rows = sorted(n for n in selected if n < len(self._rows))
+        return tuple(dict.fromkeys(self._rows[n][0] for n in rows))
+
     def pieces(self, uid: str) -> list[Piece]:
         """Return the pieces of an object that are drawn."""
         return [piece for owner, piece in self._rows if owner == uid]
@@ -254,8 +261,7 @@ class PieceLayer(QObject):
 
     def _on_selection(self, *_: object) -> None:
         if not self._quiet and self.layer is not None:
-            rows = [n for n in self.layer.selected_data if n < len(self._rows)]
-            self.selected.emit(tuple(dict.fromkeys(self._rows[n][0] for n in rows)))
+            self.selected.emit(self.chosen)
 
     # ---- rows
 

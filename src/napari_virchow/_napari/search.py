@@ -297,6 +297,8 @@ class SearchWidget(QWidget):
     def _on_slide(self, slide: Slide | None, layer: Layer | None) -> None:
         self._slide, self.layer = slide, layer
         self.tool.layer = layer
+        if self.isVisible():
+            self._bind_keys()
         self.results.look_at(slide, layer)
         self._on_encoder()
         self.thumbnails.try_again()

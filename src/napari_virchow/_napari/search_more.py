@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from napari.layers import Layer
 from numpy.typing import NDArray
 from PIL import Image
 from qtpy.QtCore import QObject
 from qtpy.QtGui import QImage
 from qtpy.QtWidgets import QFileDialog, QMenu
 
+from napari_virchow._napari.object_layers import objects_in
 from napari_virchow._napari.search_options import SlidesDialog
 from napari_virchow._napari.search_saved import PICTURE_PX, SavedDialog
 from napari_virchow._napari.shape_tiles import shapes_to_use, tiles_of_shapes
 from napari_virchow._napari.tasks import Tasks
 from napari_virchow._napari.thumbnails import to_qimage
 from napari_virchow.pictures import SlidesAtHand, read_picture
+from napari_virchow.qupath.kept import KeptObjects
+from napari_virchow.qupath.objects import flatten
+from napari_virchow.qupath.regions import tiles_of_objects
 from napari_virchow.search import Example, Hits
 from napari_virchow.search.export import write_csv, write_gallery, write_geojson
 from napari_virchow.search.saved import SavedQuery
 from napari_virchow.slide import SlideError
+from napari_virchow.tiles import Tile, TileGrid
 
 if TYPE_CHECKING:
     from napari_virchow._napari.search import SearchWidget
 
 IMAGES = "Images (*.png *.jpg *.jpeg *.tif *.tiff *.bmp);;All files (*)"
 NO_SHAPES = "Draw shapes first: Layers > New shapes layer, or its button above the list of layers."
+SHAPES_TIP = "Of a layer of shapes, or of QuPath's annotations: the chosen ones, else all"
 Pictures = NDArray[np.uint8]
 
 
@@ -54,7 +62,7 @@ class SearchMore(QObject):
         self._fill(
             more,
             ("Image file…", "Find tiles that look like the middle of an image", self._ask_image),
-            ("Tiles inside drawn shapes", "Of a layer of shapes: the chosen ones", self.add_shapes),
+            ("Tiles inside drawn shapes", SHAPES_TIP, self.add_shapes),
             ("Saved searches…", "Keep this search, or use one that was kept", self.show_saved),
         )
         self._fill(
@@ -103,9 +111,24 @@ class SearchMore(QObject):
         if layer is None or dock.grid is None or dock.layer is None:
             dock.page.alert.say(NO_SHAPES)
             return
-        tiles = tiles_of_shapes(layer, dock.layer, dock.grid)
+        done = partial(self._add_inside, layer, dock.layer, dock.grid, self._positive)
+        drawn, slide = objects_in(dock.viewer, layer), dock.page.slide_box.slide_of(dock.layer)
+        if drawn is None:
+            done(tiles_of_shapes(layer, dock.layer, dock.grid))
+        elif slide is None or drawn.slide.identity != slide.identity:
+            done(())
+        else:  # there may be thousands
+            work = partial(_tiles_of_chosen, drawn.kept, drawn.chosen, dock.grid)
+            self._tasks.run(work, done=done, failed=self._fail)
+
+    def _add_inside(
+        self, layer: Layer, below: Layer, grid: TileGrid, positive: bool, tiles: Sequence[Tile]
+    ) -> None:
+        dock = self._dock
+        if dock.layer is not below or dock.grid != grid:
+            return  # something else is looked at by now
         if tiles:
-            dock.add(tiles, self._positive)
+            dock.add(tiles, positive)
         else:
             dock.page.alert.say(f"The shapes of {layer.name} lie beside the slide.")
 
@@ -251,6 +274,10 @@ class SearchMore(QObject):
     def _fail(self, error: Exception) -> None:
         self._dock.page.said.say("")
         self._dock.page.alert.say(str(error) or type(error).__name__)
+
+
+def _tiles_of_chosen(kept: KeptObjects, ids: set[str], grid: TileGrid) -> list[Tile]:
+    return tiles_of_objects([one for one in flatten(kept.objects) if one.id in ids], grid)
 
 
 def part_of(hits: Hits, numbers: NDArray[np.intp]) -> Hits:

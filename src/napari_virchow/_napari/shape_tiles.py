@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from napari.layers import Layer, Shapes
+from napari.layers import Layer, Points, Shapes
 from numpy.typing import NDArray
 
 from napari_virchow._napari.label_tool import LabelTool
@@ -15,10 +15,14 @@ _LINES = ("line", "path")
 _CORNERS = 64  # of the polygon that stands for an ellipse
 
 
-def shapes_to_use(viewer: Any) -> Shapes | None:
-    """Return the layer of shapes that is meant: the active one, else the topmost with shapes."""
+def shapes_to_use(viewer: Any) -> Shapes | Points | None:
+    """Return the layer of shapes that is meant: the active one, else the topmost with shapes.
+
+    Points are meant where they are annotations of QuPath.
+    """
     active = viewer.layers.selection.active
-    if isinstance(active, Shapes) and len(active.data):
+    annotated = isinstance(active, Points) and "objects_of" in active.metadata
+    if (annotated or isinstance(active, Shapes)) and len(active.data):
         return active
     found = [layer for layer in viewer.layers if isinstance(layer, Shapes) and len(layer.data)]
     return found[-1] if found else None

@@ -144,6 +144,34 @@ def tiles_in_annotations(
     return found
 
 
+def tiles_of_objects(objects: Iterable[PathObject], grid: TileGrid) -> list[Tile]:
+    """Return the tiles that objects mean, whatever their class; holes are left out.
+
+    Parameters
+    ----------
+    objects : iterable of PathObject
+        In level-0 pixels of the slide; those nested in them do not count.
+    grid : TileGrid
+        Whose tiles.
+
+    Returns
+    -------
+    list of Tile
+        By row and column: those whose middle is in an area, or on its outline, and the one at the
+        heart of an area too small for that; those that a line or a point touches.
+    """
+    found: set[tuple[int, int]] = set()
+    for one in objects:
+        shape = one.shape if one.shape.is_valid else shapely.make_valid(one.shape)
+        for part in [] if shape.is_empty else shapely.get_parts(shape).tolist():
+            centred = _centred([part], grid)
+            if part.area > 0 and not len(centred):
+                part = part.representative_point()
+            tiles = centred if part.area > 0 else _touched(part, grid)
+            found.update((row, col) for row, col in tiles.tolist())
+    return [Tile(row, col) for row, col in sorted(found)]
+
+
 def classed_areas(
     objects: Iterable[PathObject], kinds: Sequence[ObjectType] = ("annotation",)
 ) -> list[PathObject]:
@@ -188,6 +216,13 @@ def _centred(shapes: Sequence[BaseGeometry], grid: TileGrid) -> NDArray[np.intp]
         inside = shapely.intersects_xy(shape, (cols + 0.5) * step_x, (rows + 0.5) * step_y)
         found.append(np.column_stack([rows, cols])[inside])
     return np.concatenate(found)
+
+
+def _touched(shape: BaseGeometry, grid: TileGrid) -> NDArray[np.intp]:
+    step_x, step_y = grid.step
+    rows, cols = _window(shape, grid)
+    boxes = shapely.box(cols * step_x, rows * step_y, (cols + 1) * step_x, (rows + 1) * step_y)
+    return np.asarray(np.column_stack([rows, cols])[shapely.intersects(boxes, shape)], np.intp)
 
 
 def _half_covered(shapes: Sequence[BaseGeometry], grid: TileGrid) -> NDArray[np.intp]:
