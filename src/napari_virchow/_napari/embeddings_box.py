@@ -160,20 +160,22 @@ class EmbeddingsBox(QWidget):
         self.take.setEnabled(False)
         self.alert.say("")
         self.facts.say(f"Reading {self.path.name}…")
+        look = partial(look_at, self.form, self.path, here.slide, self.answers)
+
+        def work() -> tuple[Coming, str]:
+            coming = look()
+            return coming, coming_words(coming)
+
         self._tasks.run(
-            look_at,
-            self.form,
-            self.path,
-            here.slide,
-            self.answers,
-            done=lambda coming: self._on_looked(generation, coming),
+            work,
+            done=lambda found: self._on_looked(generation, *found),
             failed=lambda error: self._on_refused(generation, error),
         )
 
-    def _on_looked(self, generation: int, coming: Coming) -> None:
+    def _on_looked(self, generation: int, coming: Coming, words: str) -> None:
         if generation == self._generation:
             self.coming = coming
-            self.facts.say(coming_words(coming))
+            self.facts.say(words)
             self.take.setEnabled(True)
 
     def _on_refused(self, generation: int, error: Exception) -> None:

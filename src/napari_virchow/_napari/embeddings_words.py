@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from napari_virchow._napari.words import magnification_words
 from napari_virchow.interop.checking import Check
-from napari_virchow.interop.coming import Coming
+from napari_virchow.interop.coming import Coming, why_unverified
 
 # What sentences of the core call by its option on the command line, by its place in the dock.
 _HERE = {
@@ -26,25 +26,31 @@ def asked_here(sentence: str) -> str:
 
 
 def coming_words(coming: Coming) -> str:
-    """Return what would be kept: the format, how many tiles of which size, and how exact."""
+    """Return what would be kept: the format, the tiles and how exact, and if it can be verified.
+
+    Looks on the disk for the encoder.
+    """
     table, placed = coming.table, coming.placed
     n = len(placed.tiles)
     dim = 0 if table.embeddings is None else table.embeddings.shape[1]
+    size = magnification_words(round(placed.grid.mpp, 4))
     lines = [
         f"{table.path.name} ({table.form}): {n:,} {'tile' if n == 1 else 'tiles'} with "
-        f"{dim:,} numbers each by {coming.encoder},",
-        f"of {placed.grid.step[0]:.4g} px ({magnification_words(round(placed.grid.mpp, 4))}), up "
-        f"to {placed.shifts.max(initial=0):.1f} px from where the file has them.",
+        f"{dim:,} numbers each by {coming.encoder}.",
+        f"Tiles of {placed.grid.step[0]:.4g} px ({size}), "
+        f"up to {placed.shifts.max(initial=0):.1f} px from where the file has them.",
     ]
     if placed.left_out:
         lines.append(f"{placed.left_out:,} are left out: others are nearer to their place.")
+    if why := why_unverified(coming.encoder):
+        lines.append(_unverified(why))
     return "\n".join(lines)
 
 
 def kept_words(coming: Coming, check: Check | None, unchecked: str) -> str:
     """Return what was kept, whether it was verified, and where it is used."""
     if check is None:
-        verdict = f"Not verified: {unchecked.split(';')[0]}."
+        verdict = _unverified(unchecked)
     elif check.agrees:
         verdict = f"Verified: cosine {check.median:.4f} (median of {check.n} tiles)."
     else:
@@ -53,3 +59,7 @@ def kept_words(coming: Coming, check: Check | None, unchecked: str) -> str:
         f"{len(coming.placed.tiles):,} embeddings by {coming.encoder} are kept. {verdict} Use "
         "them: dock Embeddings, Stored for this slide, Use."
     )
+
+
+def _unverified(why: str) -> str:
+    return f"Not verified: {why.split(';')[0]}."  # what follows is for the command line

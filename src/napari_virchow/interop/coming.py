@@ -86,6 +86,20 @@ def look_at(form: str, path: Path, slide: Slide, answers: Answers) -> Coming:
     return Coming(table, place_tiles(table, slide, side=answers.side, snap=answers.snap), name)
 
 
+def why_unverified(encoder: str) -> str:
+    """Say why embeddings by an encoder cannot be verified without a download; "" if they can."""
+    spec = encoder_named(encoder)
+    if spec is None:
+        return _unknown(encoder)
+    if not at_hand(spec):
+        return f"{spec.name} is not on this computer; say --verify {spec.name} to fetch it"
+    return ""
+
+
+def _unknown(encoder: str) -> str:
+    return f"{encoder} is no encoder that is known here"
+
+
 def verify(
     coming: Coming, slide: Slide, *, asked: str | None = None, weights: str | None = None
 ) -> tuple[Check | None, str]:
@@ -115,13 +129,13 @@ def verify(
 
     if asked == "no":
         return None, "as was asked"
+    if asked is None and weights is None and (why := why_unverified(coming.encoder)):
+        return None, why
     spec = encoder_named(asked or coming.encoder)
     if asked is not None and spec is None:
         raise ValueError(f"There is no encoder {asked}; see napari-virchow encoders.")
     if spec is None:
-        return None, f"{coming.encoder} is no encoder that is known here"
-    if asked is None and weights is None and not at_hand(spec):
-        return None, f"{spec.name} is not on this computer; say --verify {spec.name} to fetch it"
+        return None, _unknown(coming.encoder)
     try:
         encoder = _loaded(spec, coming.table, weights)
     except EncoderUnavailable as error:
