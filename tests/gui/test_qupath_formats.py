@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
+import shapely
+from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+from qtpy.QtGui import QDropEvent
 from qtpy.QtTest import QTest
 
 from napari_virchow.encoders import load_encoder
-from napari_virchow.interop.clam import read_clam
+from napari_virchow.interop.asap import write_asap
+from napari_virchow.interop.clam import read_clam, write_clam
+from napari_virchow.interop.table import OURS, SlideEmbeddings
+from napari_virchow.qupath.classes import PathClass
+from napari_virchow.qupath.objects import PathObject
 from napari_virchow.session import Session
 from napari_virchow.tiles import Tile
+from napari_virchow.training import stored_of
 
 LEFT = Qt.MouseButton.LeftButton
 EXPORT, PROJECT = 2, 3
@@ -65,6 +73,69 @@ def test_embeddings_go_to_clam_and_annotations_to_no_table(qupath, embedded, tmp
     choose(box, "csv")
     until(lambda: "do not fit a table" in box.preview.text())
     assert not box.save.isEnabled()
+
+
+def drop(dock, path):
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path))])
+    none = Qt.KeyboardModifier.NoModifier
+    dock.dropEvent(QDropEvent(QPointF(9, 9), Qt.DropAction.CopyAction, data, LEFT, none))
+
+
+def test_embeddings_of_clam_are_asked_about_verified_and_kept(qupath, embedded, tmp_path, until):
+    dock = qupath()
+    session, slide = dock.session, dock._slide
+    stored = stored_of(session.store, slide.identity, "texture", slide.grid(0.5).name)
+    files = tmp_path / "some.h5", tmp_path / "places.h5"
+    write_clam(*files, SlideEmbeddings.of(slide, stored))
+    for path in files:  # as CLAM has it, without what we add
+        with h5py.File(path, "r+") as file:
+            del file.attrs[OURS]
+    drop(dock, files[0])
+    box = dock.import_box.embeddings
+    until(lambda: "does not say which encoder" in box.alert.text())
+    assert "\u201cEncoder\u201d above" in box.alert.text()
+    assert not box.take.isEnabled() and not dock.import_box.found.isVisible()
+    QTest.keyClicks(box.encoder, "texture")
+    QTest.keyClick(box.encoder, Qt.Key.Key_Return)
+    until(lambda: "\u201cTile side\u201d above" in box.alert.text())
+    box.take_places(files[1])
+    until(lambda: box.take.isEnabled())
+    assert f"{len(embedded)} tiles with {embedded.shape[1]} numbers each" in box.facts.text()
+    QTest.mouseClick(box.take, LEFT)
+    until(lambda: f"{len(embedded)} embeddings by texture are kept" in dock.said.text(), 60_000)
+    assert "Verified: cosine" in dock.said.text()
+    assert dock.import_box.alert.text() == ""
+    assert not box.isVisible()
+    [kept] = [one for one in session.stored(slide) if one.encoder.startswith("imported-texture")]
+    assert kept.n_tiles == len(embedded)
+    drop(dock, files[1])
+    until(lambda: "no embeddings" in box.alert.text())
+
+
+def test_annotations_of_asap_and_tiles_of_wsinfer_come_in(qupath, tmp_path, until):
+    dock = qupath()
+    box = dock.import_box
+    shape = shapely.box(300, 200, 1300, 1000)
+    write_asap(
+        tmp_path / "some.xml",
+        [PathObject("", "annotation", shape, path_class=PathClass.of("Tumor"))],
+    )
+    drop(dock, tmp_path / "some.xml")
+    until(lambda: box.incoming is not None)
+    assert box.facts.text() == "some.xml: 1 object"
+    QTest.mouseClick(box.take, LEFT)
+    until(lambda: box.incoming is None and len(dock.layers.kept) == 1)
+    until(lambda: not dock.layers.busy)
+    table = tmp_path / "some.csv"
+    table.write_text("minx,miny,width,height,prob_Tumor\n0,0,224,224,0.9\n224,0,224,224,0.1\n")
+    drop(dock, table)
+    until(lambda: box.incoming is not None)
+    rows = [box.tree.topLevelItem(n).text(0) for n in range(box.tree.topLevelItemCount())]
+    assert rows == ["Tumor · tile", "unclassified · tile"]
+    table.write_text("nothing,known\n1,2\n")
+    drop(dock, table)
+    until(lambda: "some.csv is of no format" in box.alert.text())
 
 
 def test_labels_go_to_a_table_and_to_asap(qupath, tmp_path, until):

@@ -192,6 +192,7 @@ class ExportBox(QWidget):
     def _on_embedded(self, found: tuple[list[StoredInfo], Going | None]) -> None:
         infos, going = found
         self.stored.fill(infos)
+        self.form.setRowVisible(self.stored, bool(infos))
         if going is not None:
             self._on_going(going)
         else:

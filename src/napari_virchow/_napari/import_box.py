@@ -1,7 +1,8 @@
-"""From QuPath: a file, a drop or the clipboard is looked into first, and then taken over."""
+"""A file of QuPath or another tool, a drop or the clipboard is looked into, then taken over."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_virchow._napari.embeddings_box import EmbeddingsBox
 from napari_virchow._napari.grid_choice import GridChoice
+from napari_virchow._napari.import_forms import ENDINGS, Theirs, looked_into
 from napari_virchow._napari.import_words import class_colors, plan_words
 from napari_virchow._napari.parts import Note, button, swatch
 from napari_virchow._napari.tasks import Tasks
@@ -30,7 +33,6 @@ from napari_virchow.qupath.frame import Frame, FrameError, SlideBox, in_words
 from napari_virchow.qupath.incoming import (
     CLIPBOARD,
     Incoming,
-    look_into_file,
     look_into_text,
     put_into,
 )
@@ -44,7 +46,7 @@ from napari_virchow.slide import Slide, SlideError
 if TYPE_CHECKING:
     from napari_virchow.qupath.regions import Rule
 
-FILTER = "QuPath objects (*.geojson *.json *.geojson.gz *.json.gz *.zip);;All files (*)"
+FILTER = f"All that can be imported ({' '.join('*' + end for end in ENDINGS)});;All files (*)"
 MIME = "application/geo+json"
 TURNS = ("whole", "bounds", "whole+90", "whole+180", "whole+270")
 _SHOWN = 300  # malformed features that are listed
@@ -68,6 +70,7 @@ class ImportBox(QWidget):
     """The part of the dock that takes objects in. `taken` follows with a sentence."""
 
     taken = Signal(str)
+    told = Signal(str)
     failed = Signal(object)
 
     def __init__(self) -> None:
@@ -81,9 +84,14 @@ class ImportBox(QWidget):
         self.bind(None)
 
     def _build(self) -> None:
-        self.open = button("Choose file…", "GeoJSON of QuPath: .geojson, .json, .gz or .zip")
+        self.open = button("Choose file…", "Objects of QuPath and other tools, or embeddings")
         self.paste = button("Paste", "Take what was copied in QuPath (Ctrl+C on a selection)")
-        self.hint = Note("Or drop a GeoJSON file here.")
+        self.folder = button("Folder…", "Embeddings of LazySlide, or AnnData, in a folder .zarr")
+        self.hint = Note(
+            "Or drop a file here: GeoJSON, ASAP, WSInfer, or embeddings of TRIDENT, CLAM, AnnData "
+            "or SpatialData. What it is, is told by its content."
+        )
+        self.embeddings = EmbeddingsBox()
         self.facts = Note()
         self.alert = Note(alert=True)
         self.tree = QTreeWidget()
@@ -111,6 +119,8 @@ class ImportBox(QWidget):
         self.take = button("Import", "Take over what is shown above", wide=True)
         self._lay_out()
         self.open.clicked.connect(self._on_open)
+        self.folder.clicked.connect(self._on_folder)
+        self.embeddings.kept.connect(self._on_kept)
         self.paste.clicked.connect(self.paste_text)
         self.frame.activated.connect(self._on_frame)
         self.as_labels.toggled.connect(self._replan)
@@ -121,7 +131,7 @@ class ImportBox(QWidget):
     def _lay_out(self) -> None:
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.open, self.paste):
+        for widget in (self.open, self.folder, self.paste):
             row.addWidget(widget)
         row.addStretch()
         self.found = QWidget()
@@ -144,7 +154,7 @@ class ImportBox(QWidget):
         column.setContentsMargins(4, 6, 4, 4)
         column.setSpacing(4)
         column.addLayout(row)
-        for widget in (self.hint, self.facts, self.alert, self.found):
+        for widget in (self.hint, self.facts, self.alert, self.found, self.embeddings):
             column.addWidget(widget)
         column.addStretch()
 
@@ -153,8 +163,8 @@ class ImportBox(QWidget):
     def bind(self, here: Here | None) -> None:
         """Work on a slide from now on."""
         self.here = here
-        self.open.setEnabled(here is not None)
-        self.paste.setEnabled(here is not None)
+        for widget in (self.open, self.folder, self.paste):
+            widget.setEnabled(here is not None)
         self._show(None)
         if here is not None:
             encoder = here.session.encoder
@@ -163,7 +173,7 @@ class ImportBox(QWidget):
     def look_into(self, path: Path | str) -> None:
         """Read a file in a worker and show what is in it."""
         if self.here is not None:
-            self._look(partial(look_into_file, path), Path(path).name)
+            self._look(partial(looked_into, Path(path)), Path(path).name)
 
     def paste_text(self) -> None:
         """Show what is on the clipboard."""
@@ -176,7 +186,7 @@ class ImportBox(QWidget):
         elif self.here is not None:
             self._look(partial(look_into_text, text), CLIPBOARD)
 
-    def _look(self, look: partial[Incoming], name: str) -> None:
+    def _look(self, look: Callable[..., Incoming | Theirs], name: str) -> None:
         here = self.here
         if here is None:
             return
@@ -191,9 +201,15 @@ class ImportBox(QWidget):
             failed=lambda error: self._on_refused(generation, error),
         )
 
-    def _on_looked(self, generation: int, incoming: Incoming) -> None:
-        if generation == self._generation:
+    def _on_looked(self, generation: int, incoming: Incoming | Theirs) -> None:
+        if generation != self._generation:
+            return
+        if isinstance(incoming, Incoming):
             self._show(incoming)
+        else:
+            self._show(None)
+            self.hint.hide()
+            self.embeddings.show_file(self.here, *incoming)
 
     def _on_refused(self, generation: int, error: Exception) -> None:
         if generation == self._generation:
@@ -206,6 +222,7 @@ class ImportBox(QWidget):
         self._generation += 1
         self.incoming, self.plan = incoming, None
         self.found.setVisible(incoming is not None)
+        self.embeddings.show_file(None, "", Path())
         self.hint.setVisible(incoming is None)
         self.alert.say("")
         self.facts.say("")
@@ -348,8 +365,18 @@ class ImportBox(QWidget):
         self._show(None)
         self.taken.emit(f"{n:,} tiles labelled. Undo in Tile classification takes it back.")
 
+    def _on_kept(self, sentence: str, warning: str) -> None:
+        self._show(None)
+        self.told.emit(sentence)
+        self.alert.say(warning)
+
     def _on_open(self) -> None:
-        name, _ = QFileDialog.getOpenFileName(self, "Import from QuPath", "", FILTER)
+        name, _ = QFileDialog.getOpenFileName(self, "Import", "", FILTER)
+        if name:
+            self.look_into(name)
+
+    def _on_folder(self) -> None:
+        name = QFileDialog.getExistingDirectory(self, "Import a folder of embeddings")
         if name:
             self.look_into(name)
 

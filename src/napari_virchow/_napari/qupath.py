@@ -16,6 +16,7 @@ from napari_virchow._napari import open_slide
 from napari_virchow._napari.edit_box import EditBox
 from napari_virchow._napari.export_box import ExportBox
 from napari_virchow._napari.import_box import Here, ImportBox
+from napari_virchow._napari.import_forms import ENDINGS
 from napari_virchow._napari.layers import show_only
 from napari_virchow._napari.link import Links
 from napari_virchow._napari.live_box import LiveBox
@@ -29,11 +30,8 @@ from napari_virchow._napari.tasks import Tasks
 from napari_virchow._napari.viewer import plain, session_of
 from napari_virchow.labels import LabelSet
 from napari_virchow.qupath.classes import PathClass
-from napari_virchow.qupath.geojson import SUFFIXES
 from napari_virchow.qupath.kept import KeptObjects
 from napari_virchow.slide import Slide
-
-DROPPED = (*SUFFIXES, ".geojson.gz", ".json.gz", ".zip")
 
 
 class QuPathWidget(QWidget):
@@ -97,7 +95,7 @@ class QuPathWidget(QWidget):
         self.edit_box.looked_for.connect(self._go_to)
         self.export_box.saved.connect(self.project_box.script.exported)
         self.live_box.selected.connect(self._on_selected)
-        for box in (self.export_box, self.project_box, self.live_box):
+        for box in (self.import_box, self.export_box, self.project_box, self.live_box):
             box.told.connect(self._say)
         for box in (self.import_box, self.export_box, self.edit_box, self.live_box):
             box.failed.connect(self._on_failed)
@@ -130,7 +128,7 @@ class QuPathWidget(QWidget):
         super().hideEvent(event)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        """Welcome files that may be GeoJSON."""
+        """Welcome files that may be imported."""
         if _dropped(event) is not None:
             event.acceptProposedAction()
 
@@ -243,8 +241,8 @@ class QuPathWidget(QWidget):
 
 
 def _dropped(event: Any) -> Path | None:
-    """Return the one file that is dragged, if QuPath's objects may be in it."""
+    """Return the one file that is dragged, if it may be imported."""
     urls = event.mimeData().urls() if event.mimeData().hasUrls() else []
     paths = [Path(url.toLocalFile()) for url in urls if url.isLocalFile()]
-    good = [path for path in paths if path.name.lower().endswith(DROPPED)]
+    good = [path for path in paths if path.name.lower().endswith(ENDINGS)]
     return good[0] if len(good) == 1 else None

@@ -32,7 +32,7 @@ class ScriptBox(QWidget):
         self._exported: dict[str, tuple[Path, Frame]] = {}  # path of a slide → the last file of it
         self._tasks = Tasks(self)
         self.add = button("Add file…", "Choose the GeoJSON file that the image gets in QuPath")
-        self.remove = button("Remove file", "The image gets no file")
+        self.remove = button("Remove", "The image gets no file")
         self.make = button("Script for QuPath…", "Write a script that takes the files over there")
         self.note = Note()
         row = QHBoxLayout()

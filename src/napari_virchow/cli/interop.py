@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari_virchow.cli.qupath import (
     Answer,
@@ -17,31 +15,17 @@ from napari_virchow.cli.qupath import (
 )
 from napari_virchow.interop import (
     Check,
-    Placed,
     SlideEmbeddings,
-    TileTable,
-    check_embeddings,
-    encoder_named,
     imported_identity,
-    place_tiles,
     store_embeddings,
 )
-from napari_virchow.interop.anndata import read_anndata
 from napari_virchow.interop.asap import read_asap, write_asap
-from napari_virchow.interop.checking import at_hand
-from napari_virchow.interop.clam import read_clam
+from napari_virchow.interop.coming import Answers, look_at, verify
 from napari_virchow.interop.going import write_embeddings
-from napari_virchow.interop.spatialdata import read_spatialdata
-from napari_virchow.interop.stored import embeddings_of, encoder_of
-from napari_virchow.interop.trident import read_trident
+from napari_virchow.interop.stored import embeddings_of
 from napari_virchow.interop.wsinfer import read_wsinfer
 from napari_virchow.qupath.frame import SlideBox, whole_slide
 from napari_virchow.training import stored_of
-
-if TYPE_CHECKING:
-    from napari_virchow.encoders import Encoder, EncoderSpec
-
-Read = Callable[[argparse.Namespace], TileTable]
 
 
 def export_embeddings(job: Job) -> Answer:
@@ -66,27 +50,43 @@ def export_embeddings(job: Job) -> Answer:
     return f"{len(ours)} embeddings by {ours.encoder} in {names} ({form})", facts
 
 
-def import_anndata(job: Job) -> Answer:
-    """Take over embeddings from AnnData."""
-    return _import(
-        job,
-        lambda options: read_anndata(options.file, key=options.key, spatial=options.spatial),
+def import_embeddings(form: str, job: Job) -> Answer:
+    """Take over embeddings of a format that holds them."""
+    options = job.options
+    answers = Answers(
+        encoder=options.encoder,
+        side=options.tile_size,
+        places=options.coords,
+        key=options.key,
+        spatial=options.spatial,
+        snap=options.snap,
     )
-
-
-def import_spatialdata(job: Job) -> Answer:
-    """Take over embeddings from LazySlide."""
-    return _import(job, lambda options: read_spatialdata(options.file, key=options.key))
-
-
-def import_trident(job: Job) -> Answer:
-    """Take over embeddings from TRIDENT."""
-    return _import(job, lambda options: read_trident(options.file))
-
-
-def import_clam(job: Job) -> Answer:
-    """Take over embeddings from CLAM."""
-    return _import(job, lambda options: read_clam(options.file, options.coords))
+    coming = look_at(form, options.file, job.slide, answers)
+    table, placed, name = coming.table, coming.placed, coming.encoder
+    embeddings = embeddings_of(table)
+    check, unchecked = verify(coming, job.slide, asked=options.verify, weights=options.weights)
+    facts: dict[str, Any] = {
+        "file": str(options.file),
+        "format": table.form,
+        "slide": job.slide.identity,
+        "encoder": imported_identity(name, embeddings.shape[1], table.form),
+        "grid": placed.grid.name,
+        "mpp": placed.grid.mpp,
+        "tiles": len(placed.tiles),
+        "left_out": placed.left_out,
+        "shift_px": round(float(placed.shifts.max(initial=0)), 2),
+        "dim": int(embeddings.shape[1]),
+        "check": None if check is None else check.to_json(),
+        "not_checked": unchecked,
+        "dry_run": bool(options.dry_run),
+        "path": None,
+    }
+    if not options.dry_run:
+        stored = store_embeddings(
+            table, placed, job.store, job.slide.identity, encoder=name, check=check
+        )
+        facts["path"] = str(stored.path)
+    return _describe(facts, check), facts
 
 
 def export_asap(job: Job) -> Answer:
@@ -123,73 +123,6 @@ def import_wsinfer(job: Job) -> Answer:
     frame = whole_slide(SlideBox.of(job.slide))
     grid = grid_of(job, None)
     return take_over(job, Found(objects, (), frame, grid, ("tile",), "WSInfer"))
-
-
-def _import(job: Job, read: Read) -> Answer:
-    options = job.options
-    table = read(options)
-    embeddings = embeddings_of(table)
-    name = encoder_of(table, options.encoder)
-    placed = place_tiles(table, job.slide, side=options.tile_size, snap=options.snap)
-    check, unchecked = _check(job, table, placed, name)
-    facts: dict[str, Any] = {
-        "file": str(options.file),
-        "format": table.form,
-        "slide": job.slide.identity,
-        "encoder": imported_identity(name, embeddings.shape[1], table.form),
-        "grid": placed.grid.name,
-        "mpp": placed.grid.mpp,
-        "tiles": len(placed.tiles),
-        "left_out": placed.left_out,
-        "shift_px": round(float(placed.shifts.max(initial=0)), 2),
-        "dim": int(embeddings.shape[1]),
-        "check": None if check is None else check.to_json(),
-        "not_checked": unchecked,
-        "dry_run": bool(options.dry_run),
-        "path": None,
-    }
-    if not options.dry_run:
-        stored = store_embeddings(
-            table, placed, job.store, job.slide.identity, encoder=name, check=check
-        )
-        facts["path"] = str(stored.path)
-    return _describe(facts, check), facts
-
-
-def _check(job: Job, table: TileTable, placed: Placed, name: str) -> tuple[Check | None, str]:
-    """Embed some tiles again; where that cannot be, say why."""
-    from napari_virchow.encoders import EncoderUnavailable
-
-    asked: str | None = job.options.verify
-    if asked == "no":
-        return None, "as was asked"
-    spec = encoder_named(asked or name)
-    if asked is not None and spec is None:
-        raise ValueError(f"There is no encoder {asked}; see napari-virchow encoders.")
-    if spec is None:
-        return None, f"{name} is no encoder that is known here"
-    if asked is None and job.options.weights is None and not at_hand(spec):
-        return None, f"{spec.name} is not on this computer; say --verify {spec.name} to fetch it"
-    try:
-        encoder = _loaded(spec, table, job.options.weights)
-    except EncoderUnavailable as error:
-        if asked is not None:
-            raise
-        return None, str(error).rstrip(".")
-    check = check_embeddings(table, placed, job.slide, encoder)
-    return check, "" if check is not None else "none of its tiles lies on the grid exactly"
-
-
-def _loaded(spec: EncoderSpec, table: TileTable, weights: str | None) -> Encoder:
-    """Load an encoder with the pooling that gives as many numbers as the file has."""
-    from napari_virchow.encoders import load_encoder
-
-    dim = embeddings_of(table).shape[1]
-    pooling = None
-    if spec.architecture is not None and spec.dim != dim:
-        fits = [p for p in ("class", "class+mean") if spec.dim_of(p) == dim]
-        pooling = fits[0] if fits else None
-    return load_encoder(spec.name, weights=weights, pooling=pooling)
 
 
 def _describe(facts: dict[str, Any], check: Check | None) -> str:

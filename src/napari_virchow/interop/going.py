@@ -60,7 +60,7 @@ def table_going(what: What, sources: Sources) -> Going:
         write_tile_table(path, content)
         return f"{n:,} tiles in {path.name}."
 
-    return Going(n, f"{n:,} tiles, a line each", write)
+    return Going(n, f"{n:,} {'tile' if n == 1 else 'tiles'}, a line each", write)
 
 
 def asap_going(what: What, sources: Sources) -> Going:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from napari_virchow.qupath.frame import (
     SlideBox,
     frame_of_block,
     in_words,
+    whole_slide,
 )
 from napari_virchow.qupath.geojson import (
     ReadResult,
@@ -23,6 +24,7 @@ from napari_virchow.qupath.geojson import (
 )
 from napari_virchow.qupath.objects import PathObject, flatten
 from napari_virchow.qupath.placing import to_slide
+from napari_virchow.qupath.reading import Problem
 from napari_virchow.qupath.servers import frame_of_objects
 from napari_virchow.qupath.shapes import bounds_of
 
@@ -94,6 +96,14 @@ def look_into_text(text: str, box: SlideBox, slide: str) -> Incoming:
     """
     with many_kept():
         return _looked_into(CLIPBOARD, parse_geojson(text, CLIPBOARD), box, slide)
+
+
+def look_into_objects(
+    name: str, objects: Sequence[PathObject], problems: Sequence[Problem], box: SlideBox
+) -> Incoming:
+    """Do what `look_into_file` does for objects that are in level-0 pixels already."""
+    found = ReadResult(tuple(objects), tuple(problems))
+    return put_into(Incoming(name, found, count_objects(objects)), whole_slide(box), box)
 
 
 def put_into(incoming: Incoming, frame: Frame, box: SlideBox) -> Incoming:
