@@ -78,6 +78,15 @@ log_every = 1
 """
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Such small networks only wait for each other on several threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def tiles(tmp_path):
     """Nine noisy images of 56 px, half of them reddish, half bluish."""

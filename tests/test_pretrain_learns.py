@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from napari_virchow.encoders import load_encoder
@@ -43,6 +44,15 @@ def neighbours_right(encoder, known, kinds, asked, answers):
     nearest = np.argsort(-(y @ x.T), axis=1)[:, :5]
     said = [np.bincount(kinds[row]).argmax() for row in nearest]
     return float(np.mean(np.array(said) == answers))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Such small networks only wait for each other on several threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.slow

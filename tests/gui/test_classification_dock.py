@@ -67,7 +67,7 @@ def test_clicks_label_tiles_and_paint_the_slide(viewer, classify, until):
     assert ring[0, 0] == 1
     assert ring[3, 3] == 0
     until(lambda: dock.queue.said.text() != "")
-    assert "oo few labels to tell" in dock.judge.figures.text()
+    until(lambda: "oo few labels to tell" in dock.judge.figures.text())
 
 
 def test_a_drag_is_one_step_of_undo_by_key_and_button(viewer, classify):

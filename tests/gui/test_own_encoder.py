@@ -29,7 +29,7 @@ def own(tmp_path):
 def test_an_encoder_of_ones_own_is_loaded_listed_and_remembered(
     dock, open_slide, slide_file, own, monkeypatch, until
 ):
-    open_slide(slide_file)
+    layer = open_slide(slide_file)
     widget = dock()
     box = widget.encoder_box
     until(lambda: widget.session.progress.done > 0)
@@ -41,7 +41,8 @@ def test_an_encoder_of_ones_own_is_loaded_listed_and_remembered(
     assert widget.session.encoder.spec.name == "colon-1"
     assert "CC0" in box.terms.text()
     assert "48 numbers per tile" in box.status.text()
-    until(lambda: widget.session.progress.done > 0 and widget.session.wait(0))
+    slide = widget.slide_box.slide_of(layer)
+    until(lambda: len(widget.session.embeddings(slide, widget.mpp)[0]) > 0, timeout=60_000)
     again = type(box)()
     assert again.combo.findData("colon-1") > 0
     again.deleteLater()
