@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_virchow.blocks import BLOCK, DamagedBlockError, block_name, block_of, read_rows
 
-N_AXES = 256
+N_AXES = 192
 SAMPLE = 8192
 _SAMPLE_BLOCKS = 1024  # blocks that are looked into: many, as neighbours look alike
 _CHUNK = 8192
