@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fakes import FakeSlide
+from napari_virchow.search.axes import N_AXES
 from napari_virchow.search.bank import Bank, list_kinds
 from napari_virchow.search.facts import Example, Hits, HitSlide, Kind, Options, Query
 from napari_virchow.search.history import QueryHistory
@@ -303,12 +304,12 @@ def test_a_store_too_large_for_memory_is_searched_by_leading_directions_and_exac
     made = {n: fill(tmp_path, n, shape=(20, 20), dim=300, seed=i) for i, n in enumerate("ab")}
     bank = Bank(tmp_path, KIND, most_bytes=1000)
     found = ask(bank, example("a", 3, 4), k=20)
-    assert bank.axes.directions.shape == (300, 256)
+    assert bank.axes.directions.shape == (300, N_AXES)
     seed = made["a"][Tile(3, 4)]
     wanted = by_hand(made, lambda v: cosine(v, seed), without={("a", Tile(3, 4))})[:20]
     assert listed(found.hits) == [one[:2] for one in wanted]
     np.testing.assert_allclose(found.hits.scores, [one[2] for one in wanted], atol=1e-6)
-    assert bank.nbytes < 800 * (256 * 2 + 40)
+    assert bank.nbytes < 800 * (N_AXES * 2 + 40)
     for options in ({"center": True}, {"whiten": True}):
         hits = ask(bank, example("a", 3, 4), k=20, **options).hits
         exact = ask(Bank(tmp_path, KIND), example("a", 3, 4), k=20, **options).hits
