@@ -211,6 +211,25 @@ def test_similar_tiles_are_searched_from_a_selection_and_colour_the_map(viewer, 
     assert any("Similarity search" in name for name in viewer.window.dock_widgets)
 
 
+def test_the_gallery_of_the_search_and_the_map_choose_the_same_tiles(viewer, full, until):
+    dock = full
+    dock.hand.pick([Tile(2, 2)])
+    dock.hand._on_alike()
+    _, search = viewer.window.add_plugin_dock_widget("napari-virchow", "Similarity search")
+    gallery = search.page.gallery
+    until(lambda: gallery.tiles.rowCount() > 5, 60_000)
+
+    hits = [gallery.tiles.place(row) for row in (1, 3)]
+    gallery.choose(hits)
+    assert {dock.mapped.tile(row)[1] for row in dock.hand.rows.tolist()} == {h.tile for h in hits}
+
+    corners, rows = left_half(dock)
+    line(dock.page.plot, corners)
+    on_map = {dock.mapped.tile(row)[1] for row in dock.hand.rows.tolist()}
+    shown = {gallery.tiles.place(row).tile for row in range(gallery.tiles.rowCount())}
+    assert {hit.tile for hit in gallery.chosen} == on_map & shown != set()
+
+
 def test_predictions_and_slides_colour_the_map(viewer, full, until):
     dock, page = full, full.page
     page.color_by.setCurrentText("Prediction")

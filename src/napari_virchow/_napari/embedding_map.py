@@ -20,6 +20,7 @@ from napari_virchow._napari.map_layers import MapLayers
 from napari_virchow._napari.map_page import MapPage, count_words
 from napari_virchow._napari.map_paint import MapPaint
 from napari_virchow._napari.map_scope import MapScope
+from napari_virchow._napari.selection_link import selection_link
 from napari_virchow._napari.tasks import Tasks
 from napari_virchow._napari.thumbnails import Thumbnails
 from napari_virchow._napari.viewer import plain, session_of
@@ -114,7 +115,13 @@ class EmbeddingMapWidget(QWidget):
         self.tool.mode_changed.connect(page.selection.show_mode)
         self.hand.failed.connect(self._on_failed)
         self.hand.search_wanted.connect(self._show_search)
+        link = self._link = selection_link(self._viewer)
+        self.hand.selected.connect(self._on_selected)
+        link.in_gallery.connect(self.hand.show_places)
         self.colors.failed.connect(self._on_failed)
+
+    def _on_selected(self) -> None:
+        self._link.choose_on_map(self.hand.holds)
 
     def _follow(self) -> None:
         mapping, session = self.mapping, self.session

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -225,6 +225,11 @@ class Gallery(QListView):
             if not wanted and start is None:
                 break
         self.selectionModel().select(selection, QItemSelectionModel.SelectionFlag.ClearAndSelect)
+
+    def choose_where(self, holds: Callable[[str, Tile], bool]) -> None:
+        """Choose the tiles for which `holds(slide identity, tile)`, and no others."""
+        places = (self.tiles.place(row) for row in range(self.tiles.rowCount()))
+        self.choose(place for place in places if holds(place.slide, place.tile))
 
     # ---- mouse and keys
 

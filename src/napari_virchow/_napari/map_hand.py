@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
+from napari_virchow._napari.gallery import Place
 from napari_virchow._napari.map_colors import MapColors
 from napari_virchow._napari.map_layers import MapLayers
 from napari_virchow._napari.map_page import MapPage
@@ -41,6 +42,7 @@ class MapHand(QObject):
     """
 
     failed = Signal(object)
+    selected = Signal()
     search_wanted = Signal()
 
     def __init__(
@@ -55,6 +57,7 @@ class MapHand(QObject):
         self.clusters: Clusters | None = None
         self._drawn: tuple[Clusters | None, str | None] = None, None
         self.rows: NDArray[np.intp] = NOTHING
+        self._held: NDArray[np.bool_] | None = None  # which rows are selected, when asked for
         page.plot.selected.connect(self.select)
         page.plot.hovered.connect(self.point_at)
         page.plot.key_pressed.connect(self._on_key)
@@ -94,6 +97,21 @@ class MapHand(QObject):
         n_slides = 0 if self.mapped is None else len(np.unique(self.mapped.slide[rows]))
         self._page.selection.show_selection(len(rows), n_slides)
         self.show_on_slide()
+        self._held = None
+        self.selected.emit()
+
+    def holds(self, slide: str, tile: Tile) -> bool:
+        """Say whether a tile is selected."""
+        if self._held is None:
+            self._held = np.zeros(0 if self.mapped is None else len(self.mapped), np.bool_)
+            self._held[self.rows] = True
+        row = self._row(slide, tile)
+        return row >= 0 and bool(self._held[row])
+
+    def show_places(self, places: Iterable[Place]) -> None:
+        """Select tiles of any slide; those that are not on the map are left out."""
+        rows = {self._row(place.slide, place.tile) for place in places} - {-1}
+        self.select(np.array(sorted(rows), np.intp), "new")
 
     def pick(self, tiles: Iterable[Tile], how: str = "new") -> None:
         """Select tiles of the slide that is looked at; the next key labels them."""
@@ -103,8 +121,11 @@ class MapHand(QObject):
 
     def row_of(self, tile: Tile) -> int:
         """Return the row of a tile of the slide that is looked at, -1 if it is not on the map."""
-        mapped, slide = self.mapped, self._slide
-        if mapped is None or slide is None or mapped.number(slide) < 0:
+        return -1 if self._slide is None else self._row(self._slide, tile)
+
+    def _row(self, slide: str, tile: Tile) -> int:
+        mapped = self.mapped
+        if mapped is None or mapped.number(slide) < 0:
             return -1
         if slide not in self._places:
             self._places[slide] = mapped.raster(slide, np.arange(len(mapped), dtype=np.int32))

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_virchow._napari import open_slide
 from napari_virchow._napari.camera import CameraFollower
-from napari_virchow._napari.gallery import Shown
+from napari_virchow._napari.gallery import Place, Shown
 from napari_virchow._napari.jumper import Jumper
 from napari_virchow._napari.label_hits import class_named, label_tiles
 from napari_virchow._napari.label_keys import LabelKeys
@@ -23,6 +23,7 @@ from napari_virchow._napari.parts import style
 from napari_virchow._napari.search_more import SearchMore
 from napari_virchow._napari.search_page import SearchPage
 from napari_virchow._napari.search_results import SearchResults
+from napari_virchow._napari.selection_link import selection_link
 from napari_virchow._napari.shift_click import ShiftClick
 from napari_virchow._napari.tasks import Tasks
 from napari_virchow._napari.thumbnails import Thumbnails, TileAt
@@ -117,6 +118,8 @@ class SearchWidget(QWidget):
         page.gallery.jump_wanted.connect(self.jump)
         page.gallery.key_pressed.connect(self._on_gallery_key)
         page.gallery.chosen_changed.connect(self._on_chosen)
+        self._chosen_link = selection_link(self.viewer)
+        self._chosen_link.on_map.connect(page.gallery.choose_where)
         page.label_hits.wanted.connect(self._on_label)
         self.tool.dragged.connect(self._on_dragged)
         self.tool.ended.connect(self._on_stroke)
@@ -291,8 +294,10 @@ class SearchWidget(QWidget):
                 self._on_failed(error)
 
     def _on_chosen(self) -> None:
-        self.page.label_hits.show_chosen(len(self.page.gallery.chosen))
+        chosen = self.page.gallery.chosen
+        self.page.label_hits.show_chosen(len(chosen))
         self.results.draw_squares()
+        self._chosen_link.choose_in_gallery([Place(one.slide, one.tile) for one in chosen])
 
     def _on_slide(self, slide: Slide | None, layer: Layer | None) -> None:
         self._slide, self.layer = slide, layer
