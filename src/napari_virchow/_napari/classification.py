@@ -28,7 +28,7 @@ from napari_virchow._napari.layers import show_only
 from napari_virchow._napari.link import Links
 from napari_virchow._napari.parts import style
 from napari_virchow._napari.tasks import Tasks
-from napari_virchow._napari.viewer import plain, session_of, slide_view
+from napari_virchow._napari.viewer import is_closed, plain, session_of, slide_view
 from napari_virchow.classification import Assessment, Classification, Painted
 from napari_virchow.labels.edits import HOTKEYS, LabelChange, LabelClass
 from napari_virchow.slide import Slide, SlideError
@@ -293,6 +293,8 @@ class ClassificationWidget(QWidget):
         self._restore_view()
 
     def _on_predicted(self, painted: Painted) -> None:
+        if is_closed(self._viewer):  # a map that was still on its way
+            return
         if (layers := self._layers.get(painted.slide)) is not None:
             layers.show_painted(painted)
         self.said.say(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Layer
+from qtpy.QtCore import Qt
 
 from napari_virchow._napari.pixels import forget_viewer, remember_viewer
 from napari_virchow.session import Session
@@ -56,6 +57,16 @@ def main_window(viewer: Any) -> Any:
     """Return the viewer's QMainWindow, or None where there is none (any more)."""
     window = getattr(viewer, "window", None)
     return None if window is None else window.main_menu.window()
+
+
+def is_closed(viewer: Any) -> bool:
+    """Say whether the viewer's window was shown and is closed now: it takes no layers any more."""
+    window = main_window(viewer)
+    return (
+        window is not None
+        and window.isHidden()
+        and window.testAttribute(Qt.WidgetAttribute.WA_WState_ExplicitShowHide)
+    )
 
 
 class _Ending:
