@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject
 
 from napari_virchow._napari.layers import over
+from napari_virchow._napari.viewer import add_quietly
 from napari_virchow.classification import Painted
 from napari_virchow.classify.predictions import UNKNOWN_ABOVE
 from napari_virchow.labels.edits import LabelClass
@@ -244,7 +245,6 @@ class ClassLayers(QObject):
             "axis_labels": ("y", "x"),
             **place,
         }
-        active = self._viewer.layers.selection.active
         layer: Layer
         if kind in ("labels", "classes"):
             opacity = 1.0 if kind == "labels" else self._opacity
@@ -256,10 +256,8 @@ class ClassLayers(QObject):
                 raster, colormap=ramp, contrast_limits=(0, 1), opacity=self._opacity, **common
             )
         self.layers[kind] = layer
-        self._viewer.add_layer(layer)
+        add_quietly(self._viewer, layer)
         self._lift_labels()
-        if active is not None:
-            self._viewer.layers.selection.active = active
 
     def _lift_labels(self) -> None:
         """Keep what was said above what is predicted."""

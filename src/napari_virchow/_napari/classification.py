@@ -19,7 +19,7 @@ from napari_virchow._napari.class_layers import ClassLayers
 from napari_virchow._napari.class_pages import ClassPages
 from napari_virchow._napari.film_strip import Frame
 from napari_virchow._napari.go_to import GoTo
-from napari_virchow._napari.grid_choice import remember_view, restore_view
+from napari_virchow._napari.grid_choice import grid_at, remember_view, restore_view
 from napari_virchow._napari.label_box import HOVER
 from napari_virchow._napari.label_keys import MODE_KEYS, LabelKeys
 from napari_virchow._napari.label_tool import LabelMode, LabelTool
@@ -28,7 +28,7 @@ from napari_virchow._napari.layers import show_only
 from napari_virchow._napari.link import Links
 from napari_virchow._napari.parts import style
 from napari_virchow._napari.tasks import Tasks
-from napari_virchow._napari.viewer import is_closed, plain, session_of, slide_view
+from napari_virchow._napari.viewer import plain, session_of, slide_view
 from napari_virchow.classification import Assessment, Classification, Painted
 from napari_virchow.labels.edits import HOTKEYS, LabelChange, LabelClass
 from napari_virchow.slide import Slide, SlideError
@@ -293,8 +293,6 @@ class ClassificationWidget(QWidget):
         self._restore_view()
 
     def _on_predicted(self, painted: Painted) -> None:
-        if is_closed(self._viewer):  # a map that was still on its way
-            return
         if (layers := self._layers.get(painted.slide)) is not None:
             layers.show_painted(painted)
         self.said.say(
@@ -342,12 +340,7 @@ class ClassificationWidget(QWidget):
     @property
     def grid(self) -> TileGrid | None:
         """The grid in use."""
-        if self._slide is None or self._slide.mpp is None or self.mpp is None:
-            return None
-        try:
-            return self._slide.grid(self.mpp)
-        except SlideError:
-            return None
+        return grid_at(self._slide, self.mpp)
 
     def _view(self) -> Rect | None:
         """What is seen of the slide, in level-0 pixels."""

@@ -10,7 +10,8 @@ from qtpy.QtWidgets import QComboBox, QSizePolicy
 from napari_virchow._napari.words import magnification_words
 from napari_virchow.encoders import Encoder
 from napari_virchow.labels import LabelSet
-from napari_virchow.slide import Slide
+from napari_virchow.slide import Slide, SlideError
+from napari_virchow.tiles import TileGrid
 
 _FINEST = 0.9  # tiles may ask for this much more than the slide has, as in `Slide.grid`
 _DEFAULT_MPP = 0.5
@@ -51,6 +52,16 @@ class GridChoice(QComboBox):
             self.addItem(magnification_words(mpp), mpp)
         self.setCurrentIndex(max(0, self.findData(before or _DEFAULT_MPP)) if sizes else -1)
         self.blockSignals(False)
+
+
+def grid_at(slide: Slide | None, mpp: float | None) -> TileGrid | None:
+    """Return the grid of a slide at a tile size, or None where one is missing or does not fit."""
+    if slide is None or slide.mpp is None or mpp is None:
+        return None
+    try:
+        return slide.grid(mpp)
+    except SlideError:
+        return None
 
 
 def remember_view(labels: LabelSet, slide: str, viewer: Any, mpp: float) -> None:

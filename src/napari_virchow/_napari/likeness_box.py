@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QCheckBox
 from napari_virchow._napari.layers import over
 from napari_virchow._napari.link import Links
 from napari_virchow._napari.tasks import Tasks
+from napari_virchow._napari.viewer import add_quietly
 from napari_virchow.likeness import likeness_raster
 from napari_virchow.session import Session
 from napari_virchow.slide import Slide
@@ -93,7 +94,6 @@ class LikenessBox(QCheckBox):
                 setattr(self.layer, attribute, value)
             self.layer.data, self.layer.name = raster, name
             return
-        active = self._viewer.layers.selection.active
         self.layer = Image(
             raster,
             rgb=True,
@@ -103,9 +103,7 @@ class LikenessBox(QCheckBox):
             metadata={"likeness_of": self._slide.identity if self._slide else None},
             **place,
         )
-        self._viewer.add_layer(self.layer)
-        if active is not None:  # hovering goes on telling the tiles' states
-            self._viewer.layers.selection.active = active
+        add_quietly(self._viewer, self.layer)
 
     def _on_failed(self, error: Exception) -> None:
         self.setToolTip(f"The colours could not be worked out: {error}")

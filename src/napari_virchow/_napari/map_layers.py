@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject
 
 from napari_virchow._napari.layers import over
+from napari_virchow._napari.viewer import add_quietly
 from napari_virchow.slide import Slide
 from napari_virchow.tiles import TileGrid
 
@@ -106,11 +107,8 @@ class MapLayers(QObject):
             **over(below, (step_x / per_tile, step_y / per_tile)),
         )
         layer.editable = False
-        active = self._viewer.layers.selection.active
-        self._viewer.add_layer(layer)
+        add_quietly(self._viewer, layer)
         self.layers[kind] = layer
-        if active is not None:  # the slide's own keys and controls stay at hand
-            self._viewer.layers.selection.active = active
 
     def _drop(self, kind: str) -> None:
         """Take a layer away, also one that a dock before this one has left."""

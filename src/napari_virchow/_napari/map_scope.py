@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtCore import QObject, Signal
 
+from napari_virchow._napari.grid_choice import grid_at
 from napari_virchow._napari.map_page import MapPage
 from napari_virchow._napari.search_options import SlidesDialog
 from napari_virchow._napari.tasks import Tasks
@@ -11,7 +12,7 @@ from napari_virchow.labels import LabelSet
 from napari_virchow.mapping import Scope
 from napari_virchow.memory import recall_slide
 from napari_virchow.session import Session
-from napari_virchow.slide import Slide, SlideError
+from napari_virchow.slide import Slide
 from napari_virchow.tiles import TileGrid
 
 
@@ -54,12 +55,7 @@ class MapScope(QObject):
     @property
     def grid(self) -> TileGrid | None:
         """The grid in use on the slide that is looked at."""
-        if self._slide is None or self._slide.mpp is None or self.mpp is None:
-            return None
-        try:
-            return self._slide.grid(self.mpp)
-        except SlideError:
-            return None
+        return grid_at(self._slide, self.mpp)
 
     @property
     def scope(self) -> Scope | None:

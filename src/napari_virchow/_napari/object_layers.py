@@ -15,7 +15,7 @@ from napari_virchow._napari.layers import over
 from napari_virchow._napari.link import Links
 from napari_virchow._napari.piece_layer import POINT, PieceLayer
 from napari_virchow._napari.tasks import Tasks
-from napari_virchow._napari.viewer import main_window
+from napari_virchow._napari.viewer import add_quietly, main_window
 from napari_virchow.qupath.classes import PathClass
 from napari_virchow.qupath.drawing import new_annotation, with_pieces
 from napari_virchow.qupath.kept import KeptObjects, ObjectsChange
@@ -335,10 +335,7 @@ class ObjectLayers(QObject):
         if not isinstance(layer, Labels):
             layer.bind_key("Control-Z", lambda _: self.kept.undo(), overwrite=True)
             layer.bind_key("Control-Shift-Z", lambda _: self.kept.redo(), overwrite=True)
-        active = self._viewer.layers.selection.active
-        self._viewer.add_layer(layer)
-        if active is not None:
-            self._viewer.layers.selection.active = active
+        add_quietly(self._viewer, layer)
         return layer
 
 

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QWidget
 from napari_virchow._napari import open_slide
 from napari_virchow._napari.camera import CameraFollower
 from napari_virchow._napari.gallery import Place, Shown
+from napari_virchow._napari.grid_choice import grid_at
 from napari_virchow._napari.jumper import Jumper
 from napari_virchow._napari.label_hits import class_named, label_tiles
 from napari_virchow._napari.label_keys import LabelKeys
@@ -369,12 +370,7 @@ class SearchWidget(QWidget):
     @property
     def grid(self) -> TileGrid | None:
         """The grid in use."""
-        if self._slide is None or self._slide.mpp is None or self.mpp is None:
-            return None
-        try:
-            return self._slide.grid(self.mpp)
-        except SlideError:
-            return None
+        return grid_at(self._slide, self.mpp)
 
     @property
     def labels(self) -> LabelSet | None:

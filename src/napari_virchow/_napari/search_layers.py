@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject
 
 from napari_virchow._napari.layers import over
+from napari_virchow._napari.viewer import add_quietly
 from napari_virchow.slide import Slide
 from napari_virchow.tiles import Tile, TileGrid
 
@@ -191,11 +192,8 @@ class SearchLayers(QObject):
         if not np.any(np.isfinite(data) & (data != 0)):
             return False  # nothing to be seen
         layer = self.layers[kind] = self._made(kind, data, place)
-        active = self._viewer.layers.selection.active
-        self._viewer.add_layer(layer)
+        add_quietly(self._viewer, layer)
         self._lift_squares()
-        if active is not None:
-            self._viewer.layers.selection.active = active
         return True
 
     def _made(self, kind: str, data: NDArray[Any], place: dict[str, Any]) -> Layer:

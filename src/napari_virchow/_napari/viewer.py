@@ -59,14 +59,20 @@ def main_window(viewer: Any) -> Any:
     return None if window is None else window.main_menu.window()
 
 
-def is_closed(viewer: Any) -> bool:
-    """Say whether the viewer's window was shown and is closed now: it takes no layers any more."""
+def add_quietly(viewer: Any, layer: Layer) -> None:
+    """Add a layer and leave chosen what was chosen: the slide's keys and controls stay at hand.
+
+    A window that was shown and is closed now takes no layer any more; what was still on its way
+    there is dropped.
+    """
     window = main_window(viewer)
-    return (
-        window is not None
-        and window.isHidden()
-        and window.testAttribute(Qt.WidgetAttribute.WA_WState_ExplicitShowHide)
-    )
+    shown_before = Qt.WidgetAttribute.WA_WState_ExplicitShowHide
+    if window is not None and window.isHidden() and window.testAttribute(shown_before):
+        return
+    active = viewer.layers.selection.active
+    viewer.add_layer(layer)
+    if active is not None:
+        viewer.layers.selection.active = active
 
 
 class _Ending:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from napari_virchow.encoders import Encoder, EncoderSpec, all_specs
+from napari_virchow.encoders.specs import RANDOM_SUFFIX
 from napari_virchow.interop.stored import PREFIX
 from napari_virchow.slide import Slide
+from napari_virchow.training import encoder_name
 
 GATE_WORDS = {
     "none": "free to download",
@@ -87,11 +89,9 @@ def encoder_title(identity: str) -> str:
     """Return the title of the encoder that has this identity, as stores carry it."""
     if identity.startswith(PREFIX):
         return f"{identity.removeprefix(PREFIX).rsplit('-', 2)[0]} (imported)"
-    specs = all_specs()
-    names = (name for name in specs if identity.startswith((f"{name}-", f"{name}@")))
-    name = max(names, key=len, default=None)
-    if name is None:
+    name = encoder_name(identity)
+    spec = all_specs().get(name.removesuffix(RANDOM_SUFFIX))
+    if spec is None:
         return identity
-    return specs[name].title.removesuffix(" (built in)") + (
-        " (random)" if identity.startswith(f"{name}@random") else ""
-    )
+    random = " (random)" if name.endswith(RANDOM_SUFFIX) else ""
+    return spec.title.removesuffix(" (built in)") + random
