@@ -43,8 +43,19 @@ CLASSES = [(i, f"class {i}", "#000000") for i in range(1, 30)]
 class Source:
     """What embeds tiles: the built-in encoder, unless `main` is told otherwise."""
 
+    name, pooling = "texture", "descriptor"
     identity = f"texture-{hashlib.sha256(Path(texture.__file__).read_bytes()).hexdigest()[:12]}"
     embed: Callable[[np.ndarray], np.ndarray] = staticmethod(texture.describe)
+
+    @classmethod
+    def take(cls, name: str | None, weights: str | None) -> None:
+        """Embed with another encoder from now on, if one is named."""
+        if name:
+            from napari_virchow.encoders import load_encoder
+
+            encoder = load_encoder(name, weights=weights)
+            cls.name, cls.pooling = encoder.spec.name, encoder.pooling
+            cls.identity, cls.embed = encoder.identity, encoder.encode
 
 
 class Data(NamedTuple):
@@ -179,7 +190,7 @@ def methods(root: Path, seeds: int) -> None:
         ours = Projection.fit(x).transform(x)
         compact = Projection.fit(x).compact(ours)
         half = x[:, : x.shape[1] // 2]
-        halved = "class token" if Source.identity.endswith("+mean") else "first half of the numbers"
+        halved = "class token" if Source.pooling == "class+mean" else "first half of the numbers"
         ways = {
             "**default: standardise by all tiles, PCA-256, length 1, LR C=30**": (
                 ours,
@@ -527,11 +538,7 @@ def main() -> None:
     parser.add_argument("--encoder", help="instead of texture")
     parser.add_argument("--weights", help="of the encoder, on this machine")
     given = parser.parse_args()
-    if given.encoder:
-        from napari_virchow.encoders import load_encoder
-
-        encoder = load_encoder(given.encoder, weights=given.weights)
-        Source.identity, Source.embed = encoder.identity, encoder.encode
+    Source.take(given.encoder, given.weights)
     for part in parts.values() if given.part == "all" else [parts[given.part]]:
         part(Path(given.data), given.seeds)
 

@@ -1,6 +1,7 @@
 """Similarity search, measured: what is found on labelled tiles, and how fast in large stores.
 
     python benchmarks/search.py sample|tiles|speed|index [--data DIR] [--rows N] [--folder DIR]
+    python benchmarks/search.py tiles --encoder NAME     # also with the class token alone
 
 `sample`: precision@50 per tissue type on the sample slide. `tiles`: mAP and precision@10 on labelled
 tile sets against a colour histogram. `speed`: latency, memory, build time and recall@50 of the
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from classify import SAMPLE_CLASSES, cached, folder_data, sample_data
+from classify import SAMPLE_CLASSES, Source, cached, folder_data, sample_data
 
 from napari_virchow.blocks import BLOCK, block_name, write_block
 from napari_virchow.layout import create_array, store_folder
@@ -43,6 +44,11 @@ WAYS = {
     "centred": Options(center=True),
     "whitened": Options(whiten=True),
 }
+
+
+def ways() -> dict[str, Options]:
+    alone = {"class token only": Options(class_token_only=True)}
+    return WAYS | (alone if Source.pooling == "class+mean" else {})
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -71,12 +77,12 @@ def bench_sample(_: argparse.Namespace) -> None:
     rng = np.random.default_rng(0)
     queries = {c: rng.choice(np.flatnonzero(y == c), 20, replace=False) for c in np.unique(y)}
     print(
-        f"`texture`, {len(y)} tiles; precision@{K} of 20 random queries per type: median (mean)\n"
+        f"`{Source.name}`, {len(y)} tiles; precision@{K} of 20 random queries per type: median (mean)\n"
     )
     print("| how | query | " + " | ".join(SAMPLE_CLASSES[c] for c in queries) + " | mean |")
     print("|---" * (len(queries) + 3) + "|")
-    for way, options in WAYS.items():
-        space = make_space(options, "descriptor", x)
+    for way, options in ways().items():
+        space = make_space(options, Source.pooling, x)
         f = space.features(x)
         for gamma in (0.0, *GAMMAS):
             cells, medians, means = [], [], []
@@ -124,12 +130,12 @@ def bench_tiles(options: argparse.Namespace) -> None:
         )
         colours = np.stack([histogram(p) for p in sorted(tiles.glob(pattern))])
         print(row(name, "colour histogram", "cosine", retrieval(unit(colours), data.y)))
-        for way, how in WAYS.items():
-            f = make_space(how, "descriptor", stored(data.x)).features(stored(data.x))
-            print(row(name, "texture", way, retrieval(f, data.y)))
+        for way, how in ways().items():
+            f = make_space(how, Source.pooling, stored(data.x)).features(stored(data.x))
+            print(row(name, Source.name, way, retrieval(f, data.y)))
             for gamma in (0.0, *GAMMAS) if way == "cosine" else ():
                 what = f"{SOME} queries, " + (f"two negatives, γ = {gamma:g}" if gamma else "alone")
-                print(row(name, "texture", what, retrieval(f, data.y, gamma, SOME)), flush=True)
+                print(row(name, Source.name, what, retrieval(f, data.y, gamma, SOME)), flush=True)
 
 
 def row(name: str, embedding: str, how: str, found: tuple[float, float]) -> str:
@@ -408,7 +414,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--encoder", help="instead of texture")
+    parser.add_argument("--weights", help="of the encoder, on this machine")
     options = parser.parse_args()
+    Source.take(options.encoder, options.weights)
     {"sample": bench_sample, "tiles": bench_tiles, "speed": bench_speed, "index": bench_index}[
         options.what
     ](options)
