@@ -19,7 +19,7 @@ from napari_virchow.qupath.export import (
     tile_features,
 )
 from napari_virchow.qupath.frame import Frame
-from napari_virchow.qupath.geojson import collector_paused, encode_features, encode_objects
+from napari_virchow.qupath.geojson import encode_objects, in_collection
 from napari_virchow.qupath.live_facts import LiveError
 from napari_virchow.qupath.objects import PathObject
 from napari_virchow.tiles import TileGrid
@@ -112,12 +112,8 @@ def _piece(one: TilesToPush, part: slice, frame: Frame) -> Piece:
     where = replace(one.where, tiles=one.where.tiles[part], frame=frame)
     ids = None if one.class_ids is None else one.class_ids[part]
     columns = {name: values[part] for name, values in (one.columns or {}).items()}
-    # All of it is gone again at once: looking for garbage meanwhile would only stop the window.
-    with collector_paused():
-        features = tile_features(where, ids, one.classes, columns)
-        n, text = len(features), encode_features(features).decode()
-        del features
-    return Piece(text, n)
+    features = tile_features(where, ids, one.classes, columns)
+    return Piece(in_collection(features).decode(), len(where.tiles))
 
 
 def _labels(session: Session, slide: Slide) -> list[TilesToPush]:
