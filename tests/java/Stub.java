@@ -8,6 +8,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.CountDownLatch;
 import java.util.stream.Collectors;
 
 import py4j.GatewayServer;
@@ -24,6 +25,8 @@ public class Stub {
     private ImageData image;
     private String lastScript = "";
     private long stall;
+    private CountDownLatch parsing = new CountDownLatch(1);
+    private static GatewayServer server;
 
     // ---- what QuPath's entry point and window have
 
@@ -45,6 +48,7 @@ public class Stub {
     }
 
     public List<PathObject> toPathObjects(String text) throws InterruptedException {
+        parsing.countDown();
         Thread.sleep(stall);
         return Objects.parse(text);
     }
@@ -70,6 +74,7 @@ public class Stub {
         image = null;
         classes.clear();
         stall = 0;
+        parsing = new CountDownLatch(1);
         viewer.downsample = 1;
         viewer.setCenterPixelLocation(0, 0);
     }
@@ -92,6 +97,8 @@ public class Stub {
     }
 
     public void stall(long ms) { stall = ms; }
+    public void awaitParsing() throws InterruptedException { parsing.await(); }
+    public void stopGateway() { new Thread(server::shutdown).start(); }
     public String getLastScript() { return lastScript; }
     public int count() { return image.getHierarchy().getFlattenedObjectList(null).size(); }
     public String describe(String id) {
@@ -198,7 +205,7 @@ public class Stub {
         GatewayServer.GatewayServerBuilder builder = new GatewayServer.GatewayServerBuilder(new Stub())
             .javaPort(0).javaAddress(InetAddress.getByName("127.0.0.1"));
         if (args.length > 0) builder.authToken(args[0]);
-        GatewayServer server = builder.build();
+        server = builder.build();
         server.start();
         System.out.println(server.getListeningPort());
         System.out.flush();

@@ -231,7 +231,8 @@ class LiveLink:
         self._say(status=LinkStatus.CONNECTING, address=f"{host}:{port}", error="")
         gate = Gate(host, port, token)
         with self._changed:
-            self._gate = gate
+            self._gate = gate  # before it is open, so that `disconnect` can end the wait for it
+        gate.open()
         self._take_image()
         self._say(status=LinkStatus.ON)
         self._recolor()
@@ -359,7 +360,8 @@ class LiveLink:
                     break
         except LiveError as error:
             kind = type(error)
-            raise kind(f"{error} {sent} of {wanted} objects had arrived.") from error
+            at_least = "At least " if kind is LinkLost else ""
+            raise kind(f"{error} {at_least}{sent} of {wanted} objects had arrived.") from error
         seconds = time.perf_counter() - began
         self.pushed.emit(Pushed(slide.identity, sent, wanted, added, replaced, seconds))
 
