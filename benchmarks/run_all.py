@@ -1,6 +1,6 @@
 """Every measurement that has a target, in one table, each beside its reference: `make bench`.
 
-    python benchmarks/run_all.py [--out FOLDER] [--only reading store clicks embedding start]
+    python benchmarks/run_all.py [--out FOLDER] [--only reading store …]
 
 Writes `table.md` and `table.json` to FOLDER (benchmarks/results) and prints the table. Each part
 runs in a process of its own, one after another; a part that fails is named below the table. The
@@ -20,11 +20,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+LONGEST_S = 600  # that a script may take
 PACKAGES = ("napari-virchow", "numpy", "torch", "scikit-learn", "tiffslide", "zarr", "napari")
 
 
@@ -57,26 +59,39 @@ class Row:
 def run(script: str, *words: str) -> Any:
     """Run a script of this folder and return what it prints as JSON."""
     command = [sys.executable, str(HERE / script), *words]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=LONGEST_S)
     return json.loads(done.stdout)
 
 
-def reading() -> Iterator[Row]:
-    for cores, found in run("reading.py", "--json").items():
-        rates = {row["reader"]: row["rate"] for row in found}
-        raw, tiffslide = rates["raw: imagecodecs.jpeg8_decode"], "tiffslide read_region"
-        ours = [v for k, v in rates.items() if k.startswith("Slide.read_tiles, batches")]
-        where = f"tiles read, 0.5 µm/px, {cores} core(s)"
-        yield Row(where, max(ours), "tiles/s", "raw JPEG decoding", raw, 0.7)
-        yield Row(where, max(ours), "tiles/s", tiffslide, rates[tiffslide])
-        other = "openslide read_region"
-        yield Row(where, max(ours), "tiles/s", other, rates[other])
-        single = rates["Slide.read_tiles, one by one"]
-        where = f"single tiles read, {cores} core(s)"
-        yield Row(where, single, "tiles/s", tiffslide, rates[tiffslide], 2)
-        halved, by = rates["Slide.read_tiles, 0.5 from 0.25 µm/px"], "tiffslide + PIL"
-        where = f"0.5 from 0.25 µm/px, {cores} core(s)"
-        yield Row(where, halved, "tiles/s", by, rates[f"{by}, 0.5 from 0.25 µm/px"], 4)
+def reading(slide: str) -> Iterator[Row]:
+    for cores, found in run("reading.py", "--json", "--slides", slide).items():
+        yield from _reading(slide, f"{cores} core(s)", found)
+
+
+def _reading(slide: str, cores: str, found: list[dict[str, Any]]) -> Iterator[Row]:
+    def best(way: str, start: str) -> float:
+        rates = [one["rate"] for one in found if one["way"] == way]
+        names = [one["reader"] for one in found if one["way"] == way]
+        return max(rate for rate, name in zip(rates, names, strict=True) if name.startswith(start))
+
+    ours, codec = "Slide.read_tiles", "codec alone"
+    # A codec can be called in two ways; the way it was measured by when the target was set counts.
+    exact = codec if slide == "jpeg2000" else f"{codec}: imagecodecs"
+    where = f"{slide}: tiles in batches, {cores}"
+    target = 0.8 if slide == "jpeg2000" else 0.7
+    rate = best("in batches", ours)
+    yield Row(where, rate, "tiles/s", codec, best("in batches", exact), target)
+    for way in ("one by one, row by row", "one by one, at random"):
+        for peer in ("tiffslide", "openslide"):
+            where = f"{slide}: {way}, {cores}"
+            aim = 2 if (peer, way[-6:]) == ("tiffslide", "random") and slide != "jpeg2000" else None
+            yield Row(where, best(way, ours), "tiles/s", peer, best(way, peer), aim)
+    if slide == "sections":
+        way = "0.5 from 0.25 µm/px"
+        where, rate = f"{slide}: {way}, {cores}", best(way, ours)
+        yield Row(where, rate, "tiles/s", "tiffslide + PIL", best(way, "tiffslide"), 4)
+        yield Row(where, rate, "tiles/s", "openslide + PIL", best(way, "openslide"))
+        yield Row(where, rate, "tiles/s", codec, best(way, exact))
 
 
 def store() -> Iterator[Row]:
@@ -134,7 +149,15 @@ def start() -> Iterator[Row]:
     yield Row("napari-virchow --help", shown, "s", "python that does nothing", seconds("-c", ""))
 
 
-PARTS: tuple[Callable[[], Iterator[Row]], ...] = (reading, store, clicks, embedding, start)
+PARTS: dict[str, Callable[[], Iterator[Row]]] = {
+    "reading": partial(reading, "sections"),
+    "reading-jpeg2000": partial(reading, "jpeg2000"),
+    "reading-big": partial(reading, "big"),
+    "store": store,
+    "clicks": clicks,
+    "embedding": embedding,
+    "start": start,
+}
 
 
 def machine() -> dict[str, Any]:
@@ -179,20 +202,22 @@ def markdown(rows: list[Row], facts: dict[str, Any], failures: dict[str, str]) -
 
 def main() -> int:
     """Measure, print and write; returns 1 if a part failed."""
-    names = [part.__name__ for part in PARTS]
+    names = list(PARTS)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE / "results")
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     given = parser.parse_args()
     facts, rows, failures = machine(), list[Row](), {}
-    for part in PARTS:
-        if part.__name__ not in given.only:
-            continue
-        print(f"{part.__name__} …", file=sys.stderr, flush=True)
+    for name in given.only:
+        print(f"{name} …", file=sys.stderr, flush=True)
         try:
-            rows += part()
+            rows += PARTS[name]()  # what came before a failure is kept
         except subprocess.CalledProcessError as error:
-            failures[part.__name__] = f"{Path(error.cmd[1]).name} ended with {error.returncode}"
+            failures[name] = f"{Path(error.cmd[1]).name} ended with {error.returncode}"
+        except subprocess.TimeoutExpired as error:
+            failures[name] = f"{Path(error.cmd[1]).name} took more than {error.timeout:.0f} s"
+        except (LookupError, ValueError, ZeroDivisionError) as error:
+            failures[name] = f"its figures are not as expected ({error!r})"
     text = markdown(rows, facts, failures)
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "table.md").write_text(text, "utf-8")
