@@ -83,6 +83,11 @@ class QuPathStub:
         """Show another image, without objects."""
         self.control.show(uri, name, width, height, builder)
 
+    def stop_gateway(self):
+        """Stop the gateway, as its dialog does; the window of QuPath stays."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
     def hang(self):
         """Stand still, as a machine that is out of memory does; connections stay open."""
         if not hasattr(signal, "SIGSTOP"):

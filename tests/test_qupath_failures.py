@@ -187,7 +187,7 @@ def test_a_gateway_that_is_stopped_in_a_push_is_noticed(linked, stub, tiles):
     stub.control.stall(600_000)
     linked.push(tiles)
     stub.control.awaitParsing()
-    stub.control.stopGateway()
+    stub.stop_gateway()
     error = linked.told.settled().error
     assert "is gone" in error and f"At least 0 of {N}" in error
     assert_nothing_is_claimed(linked)

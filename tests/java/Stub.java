@@ -26,7 +26,6 @@ public class Stub {
     private String lastScript = "";
     private long stall;
     private CountDownLatch parsing = new CountDownLatch(1);
-    private static GatewayServer server;
 
     // ---- what QuPath's entry point and window have
 
@@ -98,7 +97,6 @@ public class Stub {
 
     public void stall(long ms) { stall = ms; }
     public void awaitParsing() throws InterruptedException { parsing.await(); }
-    public void stopGateway() { new Thread(server::shutdown).start(); }
     public String getLastScript() { return lastScript; }
     public int count() { return image.getHierarchy().getFlattenedObjectList(null).size(); }
     public String describe(String id) {
@@ -205,11 +203,11 @@ public class Stub {
         GatewayServer.GatewayServerBuilder builder = new GatewayServer.GatewayServerBuilder(new Stub())
             .javaPort(0).javaAddress(InetAddress.getByName("127.0.0.1"));
         if (args.length > 0) builder.authToken(args[0]);
-        server = builder.build();
+        GatewayServer server = builder.build();
         server.start();
         System.out.println(server.getListeningPort());
         System.out.flush();
-        System.in.read(); // until the test closes it
+        while (System.in.read() != -1) server.shutdown(); // a line stops the gateway, the end all
         System.exit(0);
     }
 }
