@@ -9,7 +9,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
-    QProgressBar,
     QSizePolicy,
     QSpinBox,
     QVBoxLayout,
@@ -18,7 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_virchow._napari.import_box import Here
 from napari_virchow._napari.link import Links
-from napari_virchow._napari.parts import Note, button
+from napari_virchow._napari.parts import Bar, Note, button
 from napari_virchow._napari.tasks import Tasks
 from napari_virchow.qupath.cargo import Cargo
 from napari_virchow.qupath.live import LiveLink
@@ -102,7 +101,7 @@ class LiveBox(QWidget):
             combo.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.pull = button("Pull", "Fetch these from QuPath; what is here already is replaced")
         self.push = button("Push", "Send these to QuPath; what is there already is replaced")
-        self.bar = QProgressBar()
+        self.bar = Bar()
         self.bar.setTextVisible(False)
         self.cancel = button("Cancel", "Stop after the present piece")
         self.connect_.clicked.connect(self._on_connect)

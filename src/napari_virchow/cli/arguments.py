@@ -11,7 +11,8 @@ from typing import Any
 
 _FRAMES = "of the image in QuPath: auto, whole, bounds, bounds+90, …"
 _DEVICES = "auto, cpu, openvino, cuda, cuda:1 or mps"
-_UNKNOWN = "tiles of a novelty above this are unknown; from 0 to 1, default: 0.95"
+# `UNKNOWN_ABOVE`, which would bring numpy with it into `--help`
+_UNKNOWN_ABOVE = 0.9
 
 
 def add_embed_arguments(embed: argparse.ArgumentParser) -> None:
@@ -74,7 +75,7 @@ def add_classify_arguments(commands: Any, run: Callable[[argparse.Namespace], in
     apply.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="for the files")
     apply.add_argument("--format", choices=("csv", "geojson"), default="csv")
     apply.add_argument("--frame", default="auto", metavar="NAME", help=_FRAMES)
-    apply.add_argument("--unknown-above", type=_share, default=0.95, metavar="X", help=_UNKNOWN)
+    _add_unknown_above(apply)
     apply.add_argument("--only-stored", action="store_true", help="embed nothing")
     apply.add_argument("--weights", metavar="FILE", help="of the encoder, on this machine")
     apply.add_argument(
@@ -125,7 +126,7 @@ def add_file_arguments(commands: Any, run: Callable[[argparse.Namespace], int]) 
     export.add_argument("--what", choices=("labels", "tiles", "regions", "predictions"))
     export.add_argument("--model", type=Path, metavar="MODEL", help="of classify train")
     export.add_argument("--encoder", default="texture", metavar="NAME", help="default: texture")
-    export.add_argument("--unknown-above", type=_share, default=0.95, metavar="X", help=_UNKNOWN)
+    _add_unknown_above(export)
     export.add_argument("--simplify", type=float, default=0.0, metavar="TILES", help="of regions")
     export.add_argument("--min-tiles", type=int, default=1, metavar="N", help="of a region")
     export.add_argument("--coords", type=Path, metavar="FILE", help="for the places of the tiles")
@@ -208,6 +209,13 @@ def _gigabytes(text: str) -> float:
     if not 0 < value < 1e9:
         raise argparse.ArgumentTypeError(f"must be a number of GB above 0, got {text!r}")
     return value
+
+
+def _add_unknown_above(command: argparse.ArgumentParser) -> None:
+    text = f"tiles of a novelty above this are unknown; from 0 to 1, default: {_UNKNOWN_ABOVE:g}"
+    command.add_argument(
+        "--unknown-above", type=_share, default=_UNKNOWN_ABOVE, metavar="X", help=text
+    )
 
 
 def _plausible_mpp(text: str) -> float:
