@@ -4,8 +4,8 @@
 
 Writes `table.md` and `table.json` to FOLDER (benchmarks/results) and prints the table. Each part
 runs in a process of its own, one after another; a part that fails is named below the table. The
-scripts print more when run by themselves. A busy machine spoils figures: the load is in the table. Where there is no
-display, windows are opened with xvfb-run.
+scripts print more when run by themselves. A busy machine spoils figures: the load is in the table.
+Where there is no display, windows are opened with xvfb-run.
 """
 
 from __future__ import annotations
@@ -64,6 +64,11 @@ def run(script: str, *words: str, window: bool = False) -> Any:
         command = ["xvfb-run", "-a", "-s", "-screen 0 2560x1600x24 +extension GLX", *command]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=LONGEST_S)
     return json.loads(done.stdout)
+
+
+def script_of(command: list[str]) -> str:
+    """Return which script a command runs."""
+    return next(Path(word).name for word in command if word.endswith(".py"))
 
 
 def reading(slide: str) -> Iterator[Row]:
@@ -143,19 +148,16 @@ def dock() -> Iterator[Row]:
     for which in ("median", "worst"):
         what = f"click → gallery and heat map, {which}"
         yield Row(what, whole[which], "ms", "budget", 150, 1, at_most=True)
-    yield Row(
-        "of it the answer, median", found["answer"]["median"], "ms", "the whole", whole["median"]
-    )
+    answer = found["answer"]["median"]
+    yield Row("of it the answer, median", answer, "ms", "the whole", whole["median"])
 
 
 def view() -> Iterator[Row]:
     found = run("view.py", "--json", window=True)
     views, moves = found["views"], found["moves"]
     where = f"canvas of {found['canvas']} px on {found['slide']} px"
-    first, whole = (
-        views["first_after_settled_ms"]["median"],
-        views["whole_after_settled_ms"]["median"],
-    )
+    first = views["first_after_settled_ms"]["median"]
+    whole = views["whole_after_settled_ms"]["median"]
     yield Row(f"settled → first result drawn, {where}", first, "ms", "budget", 300, 1, at_most=True)
     what = f"settled → whole view drawn, {views['tiles']:.0f} tiles"
     yield Row(what, whole, "ms", "budget", 1500, 1, at_most=True)
@@ -172,9 +174,8 @@ def view() -> Iterator[Row]:
     work = ours["longest_work_ms"]
     yield Row("of it, work of the Qt thread", work, "ms", "budget", 50, 1, at_most=True)
     _, middle, end = ours["memory_mb"]
-    yield Row(
-        "memory at the end of panning", end, "MB", "in the middle", middle, 1.02, at_most=True
-    )
+    what, against = "memory at the end of panning", "in the middle"
+    yield Row(what, end, "MB", against, middle, 1.02, at_most=True)
 
 
 def embedding() -> Iterator[Row]:
@@ -214,16 +215,8 @@ def start() -> Iterator[Row]:
     added, alone = found["added_s"], found["without_s"]
     yield Row("napari's start, longer by", added, "s", "budget", 0.1, 1, at_most=True)
     yield Row("napari's start", alone + added, "s", "without the plugin", alone)
-    torch = float(found["torch_on_the_qt_thread"])
-    yield Row(
-        "times torch was imported on the Qt thread",
-        torch,
-        "",
-        "first dock opened",
-        1,
-        0,
-        at_most=True,
-    )
+    torch, what = found["torch_on_the_qt_thread"], "torch imported on the Qt thread"
+    yield Row(what, int(torch), "times", "first dock opened", 1, 0, at_most=True)
 
 
 PARTS: dict[str, Callable[[], Iterator[Row]]] = {
@@ -232,6 +225,9 @@ PARTS: dict[str, Callable[[], Iterator[Row]]] = {
     "reading-big": partial(reading, "big"),
     "store": store,
     "clicks": clicks,
+    "large": large,
+    "dock": dock,
+    "view": view,
     "embedding": embedding,
     "start": start,
 }
@@ -290,9 +286,11 @@ def main() -> int:
         try:
             rows += PARTS[name]()  # what came before a failure is kept
         except subprocess.CalledProcessError as error:
-            failures[name] = f"{Path(error.cmd[1]).name} ended with {error.returncode}"
+            failures[name] = f"{script_of(error.cmd)} ended with {error.returncode}"
         except subprocess.TimeoutExpired as error:
-            failures[name] = f"{Path(error.cmd[1]).name} took more than {error.timeout:.0f} s"
+            failures[name] = f"{script_of(error.cmd)} took more than {error.timeout:.0f} s"
+        except FileNotFoundError as error:
+            failures[name] = f"{error.filename} is not installed"
         except (LookupError, ValueError, ZeroDivisionError) as error:
             failures[name] = f"its figures are not as expected ({error!r})"
     text = markdown(rows, facts, failures)
