@@ -4,7 +4,8 @@
 
 Writes `table.md` and `table.json` to FOLDER (benchmarks/results) and prints the table. Each part
 runs in a process of its own, one after another; a part that fails is named below the table. The
-scripts print more when run by themselves. A busy machine spoils figures: the load is in the table.
+scripts print more when run by themselves. A busy machine spoils figures: the load is in the table. Where there is no
+display, windows are opened with xvfb-run.
 """
 
 from __future__ import annotations
@@ -56,9 +57,11 @@ class Row:
         return "met" if met else "**missed**"
 
 
-def run(script: str, *words: str) -> Any:
-    """Run a script of this folder and return what it prints as JSON."""
+def run(script: str, *words: str, window: bool = False) -> Any:
+    """Run a script of this folder, in a window or without, and return what it prints as JSON."""
     command = [sys.executable, str(HERE / script), *words]
+    if window and sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        command = ["xvfb-run", "-a", "-s", "-screen 0 2560x1600x24 +extension GLX", *command]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=LONGEST_S)
     return json.loads(done.stdout)
 
@@ -117,6 +120,63 @@ def clicks() -> Iterator[Row]:
         yield Row("of it trained and predicted", part, "ms", "the whole", for_all)
 
 
+def large() -> Iterator[Row]:
+    first: dict[str, Any] = {}
+    for n in (10_000, 100_000, 1_000_000):
+        found = run("large.py", "--rows", str(n), "--json")
+        first = first or found
+        size, few = f"{found['rows']:,} × {found['dim']:,}", f"with {first['rows']:,}"
+        stored = found["rows"] * found["dim"] * 2e-6
+        for what, name in (("stores", "opened_s"), ("search", "search_read_s")):
+            yield Row(f"{what} of {size} opened", found[name], "s", few, first[name])
+        yield Row(f"search of {size} holds", found["search_mb"], "MB", "stored", stored)
+        budget, query = 100 if n > 100_000 else 50, found["query_ms"]
+        yield Row(f"query of {size}", query, "ms", "budget", budget, 1, at_most=True)
+        what = f"journal of {found['labels']:,} labels"
+        yield Row(f"{what} opened", found["labels_s"], "s", few, first["labels_s"])
+        yield Row(f"{what} holds", found["labels_mb"], "MB", few, first["labels_mb"])
+
+
+def dock() -> Iterator[Row]:
+    found = run("search_dock.py", "--json", window=True)["ms"]
+    whole = found["taken in"]
+    for which in ("median", "worst"):
+        what = f"click → gallery and heat map, {which}"
+        yield Row(what, whole[which], "ms", "budget", 150, 1, at_most=True)
+    yield Row(
+        "of it the answer, median", found["answer"]["median"], "ms", "the whole", whole["median"]
+    )
+
+
+def view() -> Iterator[Row]:
+    found = run("view.py", "--json", window=True)
+    views, moves = found["views"], found["moves"]
+    where = f"canvas of {found['canvas']} px on {found['slide']} px"
+    first, whole = (
+        views["first_after_settled_ms"]["median"],
+        views["whole_after_settled_ms"]["median"],
+    )
+    yield Row(f"settled → first result drawn, {where}", first, "ms", "budget", 300, 1, at_most=True)
+    what = f"settled → whole view drawn, {views['tiles']:.0f} tiles"
+    yield Row(what, whole, "ms", "budget", 1500, 1, at_most=True)
+    move, alone = moves["with_dock_ms"]["median"], moves["napari_alone_ms"]["median"]
+    yield Row("Qt thread per camera event", move, "ms", "budget", 5, 1, at_most=True)
+    yield Row("Qt thread per camera event", move, "ms", "napari without us", alone)
+    settled = moves["settled_ms"]["median"]
+    yield Row("Qt thread when the camera settled", settled, "ms", "budget", 5, 1, at_most=True)
+    ours, theirs = found["panning"], found["panning, napari alone"]
+    what = f"longest stall in {ours['seconds']:.0f} s of panning"
+    yield Row(what, ours["longest_ms"], "ms", "budget", 50, 1, at_most=True)
+    blank = "napari alone, blank levels"
+    yield Row(what, ours["longest_ms"], "ms", blank, theirs["longest_ms"])
+    work = ours["longest_work_ms"]
+    yield Row("of it, work of the Qt thread", work, "ms", "budget", 50, 1, at_most=True)
+    _, middle, end = ours["memory_mb"]
+    yield Row(
+        "memory at the end of panning", end, "MB", "in the middle", middle, 1.02, at_most=True
+    )
+
+
 def embedding() -> Iterator[Row]:
     found = run("embedding.py", "--json")
     peaks = found["limits"]
@@ -133,6 +193,9 @@ def embedding() -> Iterator[Row]:
             yield Row(f"{name}, from memory", rate, "tiles/s", "matrix products' peak", peak)
         cosine = row["cosine_to_float32"]
         yield Row(f"{name}: agreement", cosine, "cosine", "float32", 1, 0.999)
+    fastest = max(row["slide_tiles_per_s"] for row in found["rows"])
+    rate = run("store.py", "--json", "--tiles", "32000")["append_rows_per_s"]
+    yield Row("embeddings appended", rate, "rows/s", "the fastest encoder here", fastest, 5)
 
 
 def start() -> Iterator[Row]:
@@ -147,6 +210,20 @@ def start() -> Iterator[Row]:
     shown = seconds("-c", "from napari_virchow.cli import main; main(['--help'])")
     yield Row("napari-virchow --help", shown, "s", "budget", 0.3, 1, at_most=True)
     yield Row("napari-virchow --help", shown, "s", "python that does nothing", seconds("-c", ""))
+    found = run("startup.py", "--json", window=True)
+    added, alone = found["added_s"], found["without_s"]
+    yield Row("napari's start, longer by", added, "s", "budget", 0.1, 1, at_most=True)
+    yield Row("napari's start", alone + added, "s", "without the plugin", alone)
+    torch = float(found["torch_on_the_qt_thread"])
+    yield Row(
+        "times torch was imported on the Qt thread",
+        torch,
+        "",
+        "first dock opened",
+        1,
+        0,
+        at_most=True,
+    )
 
 
 PARTS: dict[str, Callable[[], Iterator[Row]]] = {
