@@ -16,7 +16,8 @@ import tifffile
 import zarr
 
 from napari_virchow import __version__
-from napari_virchow.cli import main
+from napari_virchow.classify.predictions import UNKNOWN_ABOVE
+from napari_virchow.cli import _parser, main
 from napari_virchow.sample import write_sample
 
 README = Path(__file__).parents[1] / "README.md"
@@ -79,6 +80,11 @@ def test_help_needs_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "embed" in done.stdout
+
+
+def test_default_novelty_of_the_commands_is_that_of_the_map():
+    options = _parser().parse_args(["classify", "apply", "MODEL", "SLIDE"])
+    assert options.unknown_above == UNKNOWN_ABOVE
 
 
 def test_version(run):

@@ -1,6 +1,7 @@
 """Labels, predictions and regions for QuPath; annotations of QuPath as labels."""
 
 import json
+import uuid
 from dataclasses import replace
 
 import numpy as np
@@ -16,15 +17,21 @@ from napari_virchow.qupath.export import (
     SlideTiles,
     region_objects,
     tile_ids,
+    tiles_text,
     write_labels,
     write_predictions,
     write_regions,
     write_tiles,
 )
 from napari_virchow.qupath.frame import SlideBox, bounds_frame, frame_of_block, rotated
-from napari_virchow.qupath.geojson import GeoJsonError, encode_objects, read_geojson
+from napari_virchow.qupath.geojson import (
+    GeoJsonError,
+    encode_features,
+    encode_objects,
+    read_geojson,
+)
 from napari_virchow.qupath.labelling import apply_import, plan_import
-from napari_virchow.qupath.objects import PathObject
+from napari_virchow.qupath.objects import NAMESPACE, PathObject
 from napari_virchow.qupath.placing import to_slide
 from napari_virchow.qupath.regions import merge_tiles, tiles_in_annotations, tiles_of_objects
 from napari_virchow.sample import write_sample
@@ -86,6 +93,45 @@ def test_ids_are_the_same_on_every_run_and_differ_between_grids():
     other = replace(where, slide="another")
     every = [*tile_ids(where), *tile_ids(finer), *tile_ids(other)]
     assert len(set(every)) == 6
+
+
+def plain_feature(where, row, class_id, measured):
+    """What is written for one tile, put together member by member."""
+    (r, c), (width, height) = where.tiles[row].tolist(), where.grid.step
+    x, y = round(c * width, 2), round(r * height, 2)
+    right, bottom = round((c + 1) * width, 2), round((r + 1) * height, 2)
+    ring = [[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]
+    properties = {"objectType": "tile"}
+    for one in CLASSES:
+        if one.id == class_id:
+            properties["classification"] = PathClass.of(one.name, one.color).to_json()
+    finite = {k: round(float(v), 6) for k, v in measured.items() if np.isfinite(v)}
+    if finite:
+        properties["measurements"] = finite
+    return {
+        "type": "Feature",
+        "id": str(uuid.uuid5(NAMESPACE, f"{where.slide}/{where.grid.name}/{x:.2f}/{y:.2f}")),
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": properties,
+    }
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 2003])
+def test_tiles_are_written_as_their_features_would_be_one_by_one(n):
+    grid = replace(GRID, slide_mpp=(0.4321, 0.5))
+    places = np.column_stack(np.divmod(np.arange(n), 53)).astype(np.int32)
+    where = SlideTiles("slide ü/%s", grid, places)
+    ids = np.arange(n) % 4
+    rng = np.random.default_rng(3)
+    columns = {'100 % "p" ä': rng.random(n, np.float32), "null": rng.normal(size=n) * 1e-5}
+    columns["null"][::3] = np.nan
+    columns['100 % "p" ä'][::9] = np.inf
+    features = [
+        plain_feature(where, row, ids[row], {k: v[row] for k, v in columns.items()})
+        for row in range(n)
+    ]
+    expected = encode_features(features, foreign=where.foreign).decode()
+    assert tiles_text(where, ids, CLASSES, columns) == expected
 
 
 def test_replacing_by_id_twice_leaves_as_many_objects(tmp_path):
@@ -289,6 +335,11 @@ def test_an_import_is_one_step_with_a_report():
     assert plan.recolored == {"tumor": ("#112233", "#c80000")}
     assert plan.tiles == {"tumor": (Tile(0, 0), Tile(0, 1), Tile(0, 2)), "Größe: αβ": (Tile(0, 4),)}
     json.dumps(plan.to_json())
+    assert plan.notes() == [
+        "1 tiles lie in two classes and get no label.",
+        "1 tiles have another label so far, which undo brings back.",
+        "tumor keeps its colour #112233 (#c80000 in QuPath).",
+    ]
     assert apply_import(labels, plan) == 3  # (0, 1) was that already
     assert labels.classes[-1].name == "Größe: αβ" and labels.classes[-1].color == "#010203"
     assert labels.label_at("slide", GRID.name, Tile(0, 3)) is None

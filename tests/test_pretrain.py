@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.slides import picture, write_svs
 
 from napari_virchow.cli import main
 from napari_virchow.encoders import find_spec, load_encoder
@@ -160,6 +161,20 @@ def test_fields_of_a_slide_lie_on_tissue(tmp_path, config):
     grey = [float(fields.field(rng).std()) for _ in range(5)]
     fields.close()
     assert min(grey) > 5  # not glass
+
+
+def test_a_slide_without_pixel_size_needs_one_in_the_configuration(tmp_path, config):
+    path = write_svs(tmp_path / "slide.svs", picture(), mpp=None)
+    data = Data(slides=(str(path),), field_px=56, mpp=(0.5,), mpp_share=(1.0,), tissue=0.0)
+    with pytest.raises(
+        PretrainError, match=r"slide\.svs does not say its pixel size: set slide_mpp"
+    ):
+        Fields(replace(config, data=data))
+    fields = Fields(replace(config, data=replace(data, slide_mpp=0.25)))
+    said, field = fields.describe(), fields.field(np.random.default_rng(0))
+    fields.close()
+    assert "at 0.5 µm/px" in said
+    assert field.shape == (56, 56, 3)
 
 
 def test_nothing_to_read_is_said(config):

@@ -7,7 +7,7 @@ import pytest
 import shapely
 
 from napari_virchow.qupath.classes import PathClass
-from napari_virchow.qupath.export import SlideTiles, tile_features
+from napari_virchow.qupath.export import SlideTiles, tiles_text
 from napari_virchow.qupath.geojson import parse_geojson
 from napari_virchow.qupath.objects import PathObject
 from napari_virchow.qupath.raster import picture_of
@@ -21,13 +21,11 @@ def detection(shape, kind=None, **options):
 
 
 def test_tiles_are_a_pixel_each_though_their_corners_are_rounded():
-    import json
-
     grid = TileGrid(90_000, 70_000, (0.2527, 0.2527))  # tiles are 443.2 px wide
     tiles = np.array([(3, 5), (3, 6), (90, 150), (11, 200)], np.int32)
     classes = [type("C", (), {"id": 7, "name": "Tumor", "color": "#c80000"})()]
-    features = tile_features(SlideTiles("s", grid, tiles), np.array([7, 0, 7, 0]), classes)
-    picture = picture_of(parse_geojson(json.dumps(features)).objects)
+    text = tiles_text(SlideTiles("s", grid, tiles), np.array([7, 0, 7, 0]), classes)
+    picture = picture_of(parse_geojson(text).objects)
     assert picture.of_tiles
     assert picture.values.shape == (90 - 3 + 1, 200 - 5 + 1)
     where = {

@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject
 
 from napari_virchow._napari.layers import (
     FAINTER,
+    REFRESH_MS,
     STATE_COLORS,
     TileLayer,
     over,
@@ -102,6 +103,15 @@ def test_updates_are_drawn_together(tile_layer, qtbot, until):
     drawn = states_of(tile_layer.layer.data)
     assert drawn[1].tolist() == [2, 2, 2, 2, 2, 0, 0]
     assert drawn[0].max() == 0
+
+
+def test_a_first_result_is_drawn_at_once_but_what_waits_is_not(tile_layer, qtbot):
+    tile_layer.show(states(), "Texture")
+    qtbot.waitUntil(lambda: tile_layer._since.hasExpired(REFRESH_MS))
+    tile_layer.update(update([Tile(0, 1)], TileState.WAITING))
+    assert tile_layer._timer.interval() == REFRESH_MS
+    tile_layer.update(update([Tile(0, 1)], TileState.EMBEDDED))
+    assert tile_layer._timer.interval() == 0
 
 
 def test_updates_of_another_grid_are_left_out(tile_layer):

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 _FRAMES = "of the image in QuPath: auto, whole, bounds, bounds+90, …"
-_UNKNOWN = "tiles of a novelty above this are unknown; from 0 to 1, default: 0.95"
+_DEVICES = "auto, cpu, openvino, cuda, cuda:1 or mps"
+# `UNKNOWN_ABOVE`, which would bring numpy with it into `--help`
+_UNKNOWN_ABOVE = 0.9
 
 
 def add_embed_arguments(embed: argparse.ArgumentParser) -> None:
@@ -28,7 +30,7 @@ def add_embed_arguments(embed: argparse.ArgumentParser) -> None:
         "--slide-mpp", type=_plausible_mpp, metavar="X", help="µm per pixel of the slide itself"
     )
     embed.add_argument("--store", type=Path, metavar="DIR", help="folder for the embeddings")
-    embed.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda or mps")
+    embed.add_argument("--device", type=_device, default="auto", help=_DEVICES)
     embed.add_argument("--all-tiles", action="store_true", help="embed glass too")
     away = embed.add_argument_group("slides on servers (pip install '.[remote]')")
     away.add_argument("--cache", type=Path, metavar="DIR", help="folder for what was read of them")
@@ -73,13 +75,13 @@ def add_classify_arguments(commands: Any, run: Callable[[argparse.Namespace], in
     apply.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="for the files")
     apply.add_argument("--format", choices=("csv", "geojson"), default="csv")
     apply.add_argument("--frame", default="auto", metavar="NAME", help=_FRAMES)
-    apply.add_argument("--unknown-above", type=_share, default=0.95, metavar="X", help=_UNKNOWN)
+    _add_unknown_above(apply)
     apply.add_argument("--only-stored", action="store_true", help="embed nothing")
     apply.add_argument("--weights", metavar="FILE", help="of the encoder, on this machine")
     apply.add_argument(
         "--slide-mpp", type=_plausible_mpp, metavar="X", help="µm per pixel of the slide itself"
     )
-    apply.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda or mps")
+    apply.add_argument("--device", type=_device, default="auto", help=_DEVICES)
     following = add("next", "Name the tiles whose labels would teach most")
     following.add_argument("--labels", nargs="+", type=Path, required=True, metavar="FILE")
     following.add_argument("--count", type=int, default=8, metavar="N")
@@ -124,7 +126,7 @@ def add_file_arguments(commands: Any, run: Callable[[argparse.Namespace], int]) 
     export.add_argument("--what", choices=("labels", "tiles", "regions", "predictions"))
     export.add_argument("--model", type=Path, metavar="MODEL", help="of classify train")
     export.add_argument("--encoder", default="texture", metavar="NAME", help="default: texture")
-    export.add_argument("--unknown-above", type=_share, default=0.95, metavar="X", help=_UNKNOWN)
+    _add_unknown_above(export)
     export.add_argument("--simplify", type=float, default=0.0, metavar="TILES", help="of regions")
     export.add_argument("--min-tiles", type=int, default=1, metavar="N", help="of a region")
     export.add_argument("--coords", type=Path, metavar="FILE", help="for the places of the tiles")
@@ -209,6 +211,13 @@ def _gigabytes(text: str) -> float:
     return value
 
 
+def _add_unknown_above(command: argparse.ArgumentParser) -> None:
+    text = f"tiles of a novelty above this are unknown; from 0 to 1, default: {_UNKNOWN_ABOVE:g}"
+    command.add_argument(
+        "--unknown-above", type=_share, default=_UNKNOWN_ABOVE, metavar="X", help=text
+    )
+
+
 def _plausible_mpp(text: str) -> float:
     value = _number(text)
     if not 0.1 <= value <= 10:
@@ -231,6 +240,6 @@ def _number(text: str) -> float:
 
 
 def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda, cuda:1 or mps, got {text!r}")
+    if not re.fullmatch(r"auto|cpu|openvino|mps|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"must be {_DEVICES}, got {text!r}")
     return text

@@ -40,6 +40,8 @@ class Data:
         Least share of a field that must lie on tissue. Virchow2: 0.65.
     field_px : int
         Side of the square field from which the crops of one sample are cut. Virchow2: 392.
+    slide_mpp : float or None
+        µm per level-0 pixel of slides that do not say theirs; without it they are refused.
     """
 
     slides: tuple[str, ...] = ()
@@ -49,6 +51,7 @@ class Data:
     mpp_share: tuple[Share, ...] = (0.2, 0.4, 0.2, 0.2)
     tissue: Share = 0.65
     field_px: Positive = 392
+    slide_mpp: Annotated[float, Field(ge=0.1, le=10)] | None = None
 
     def __post_init__(self) -> None:
         if len(self.mpp) != len(self.mpp_share) or sum(self.mpp_share) <= 0:

@@ -64,8 +64,13 @@ class Fields(Dataset[Views]):
         self._paths = slide_paths(config.data)
         self._files = image_files(config.data.tiles)
         self._open: dict[int, Slide] = {}
-        self._places = self._find_places() if self._paths else {}
+        try:
+            self._places = self._find_places() if self._paths else {}
+        except BaseException:
+            self.close()
+            raise
         if not self._places and not self._files:
+            self.close()
             raise PretrainError(
                 f"no field of {config.data.field_px} px with "
                 f"{100 * config.data.tissue:.0f} % tissue was found in {len(self._paths)} slides "
@@ -120,7 +125,10 @@ class Fields(Dataset[Views]):
         if number not in self._open:
             from napari_virchow.slide import open_slide
 
-            self._open[number] = open_slide(self._paths[number])
+            slide = open_slide(self._paths[number])
+            if slide.mpp is None and self.config.data.slide_mpp is not None:
+                slide.set_mpp(self.config.data.slide_mpp)
+            self._open[number] = slide
         return self._open[number]
 
     def _find_places(self) -> dict[float, list[_Place]]:
@@ -134,7 +142,8 @@ class Fields(Dataset[Views]):
                 slide = self._slide(number)
                 if slide.mpp is None:
                     raise PretrainError(
-                        f"{path} does not say its pixel size: leave it out, or convert it first."
+                        f"{path} does not say its pixel size: set slide_mpp in [data], or leave "
+                        "the slide out."
                     )
                 mask = tissue_mask(slide)
                 for mpp in self.config.data.mpp:

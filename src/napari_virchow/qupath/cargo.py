@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -13,13 +13,13 @@ from napari_virchow.qupath.classes import PathClass
 from napari_virchow.qupath.export import (
     Measurements,
     SlideTiles,
-    as_tiles,
+    labelled_tiles,
     prediction_columns,
     region_objects,
     tile_features,
 )
 from napari_virchow.qupath.frame import Frame
-from napari_virchow.qupath.geojson import collector_paused, encode_features, encode_objects
+from napari_virchow.qupath.geojson import encode_objects, in_collection
 from napari_virchow.qupath.live_facts import LiveError
 from napari_virchow.qupath.objects import PathObject
 from napari_virchow.tiles import TileGrid
@@ -49,11 +49,13 @@ class Piece(NamedTuple):
     n: int
 
 
-Cargo = What | TilesToPush | Sequence[PathObject]
+Cargo = What | TilesToPush | Sequence[PathObject] | Callable[[], Sequence[PathObject]]
 
 
 def gather(session: Session, slide: Slide, what: Cargo) -> list[TilesToPush] | list[PathObject]:
-    """Return what is meant by "labels", "predictions" or "regions"; anything else as it is.
+    """Return what is meant by "labels", "predictions" or "regions", or what a callable returns.
+
+    Tiles and objects are returned as they are.
 
     Raises
     ------
@@ -62,6 +64,8 @@ def gather(session: Session, slide: Slide, what: Cargo) -> list[TilesToPush] | l
     """
     if isinstance(what, TilesToPush):
         return [what]
+    if callable(what):
+        what = what()
     if not isinstance(what, str):
         return list(what)
     if what == "labels":
@@ -112,12 +116,8 @@ def _piece(one: TilesToPush, part: slice, frame: Frame) -> Piece:
     where = replace(one.where, tiles=one.where.tiles[part], frame=frame)
     ids = None if one.class_ids is None else one.class_ids[part]
     columns = {name: values[part] for name, values in (one.columns or {}).items()}
-    # All of it is gone again at once: looking for garbage meanwhile would only stop the window.
-    with collector_paused():
-        features = tile_features(where, ids, one.classes, columns)
-        n, text = len(features), encode_features(features).decode()
-        del features
-    return Piece(text, n)
+    features = tile_features(where, ids, one.classes, columns)
+    return Piece(in_collection(features).decode(), len(where.tiles))
 
 
 def _labels(session: Session, slide: Slide) -> list[TilesToPush]:
@@ -125,10 +125,9 @@ def _labels(session: Session, slide: Slide) -> list[TilesToPush]:
     cargo = []
     for name in labels.grids(slide.identity):
         marked = labels.get(slide.identity, name)
-        tiles = sorted(marked)
-        where = SlideTiles(slide.identity, _grid_named(slide, name), as_tiles(tiles))
-        ids = np.array([marked[tile] for tile in tiles], np.intp)
-        used = tuple(c for c in labels.classes if c.id in set(marked.values()))
+        tiles, ids = labelled_tiles(marked)
+        where = SlideTiles(slide.identity, _grid_named(slide, name), tiles)
+        used = tuple(c for c in labels.classes if c.id in ids)
         cargo.append(TilesToPush(where, ids, used))
     if not count(cargo):
         raise LiveError(f"{slide.name} has no labels to push; label some tiles first.")

@@ -6,7 +6,6 @@ the edited fields change.
 
 from __future__ import annotations
 
-import gc
 import gzip
 import hashlib
 import json
@@ -14,7 +13,6 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,6 @@ GEOMETRIES = frozenset(
     ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
     + ("GeometryCollection",)
 )
-_MANY = 200_000  # new containers; a few thousand objects
 SUFFIXES = (".geojson", ".json")
 
 
@@ -177,7 +174,7 @@ def encode_objects(
 ) -> tuple[bytes, WriteReport]:
     """Return the UTF-8 text of `write_geojson`, for the clipboard or the live link."""
     placed = list(objects) if frame is None else to_qupath(objects, frame)
-    with collector_paused():
+    with steps.collector_paused():
         repairs = Repairs()
         features = list(safe_objects(placed, repairs, strict=strict))
         data = encode_features(features, foreign=foreign, pretty=pretty, repairs=repairs)
@@ -194,14 +191,40 @@ def encode_features(
     repairs: Repairs | None = None,
 ) -> bytes:
     """Return features as the UTF-8 text of a FeatureCollection, without nulls."""
-    members = {k: v for k, v in (foreign or {}).items() if k not in ("type", "features")}
     repairs = repairs or Repairs()
-    collection = {"type": "FeatureCollection", **members, "features": []}
     if pretty:
-        return _safe_dumps(collection | {"features": features}, repairs, pretty=True)
-    head = _safe_dumps(collection, repairs)[: -len("]}")]
+        return _safe_dumps(_collection(foreign) | {"features": features}, repairs, pretty=True)
     parts = steps.dumped(features, lambda some: _safe_dumps(some, repairs))
+    return in_collection(parts, foreign, repairs)
+
+
+def in_collection(
+    parts: Iterable[bytes],
+    foreign: Mapping[str, Any] | None = None,
+    repairs: Repairs | None = None,
+) -> bytes:
+    """Return the UTF-8 text of a FeatureCollection of features that are text already.
+
+    Parameters
+    ----------
+    parts : iterable of bytes
+        One or more features each, with commas between.
+    foreign, repairs
+        As for `encode_features`.
+    """
+    head = _safe_dumps(_collection(foreign), repairs or Repairs())[: -len("]}")]
     return b"".join((head, b",".join(parts), b"]}"))
+
+
+def dumps(document: Any, *, pretty: bool = False) -> bytes:
+    """Return plain values, and arrays of numbers, as JSON in UTF-8; what is not finite is null."""
+    import orjson
+
+    option = orjson.OPT_SERIALIZE_NUMPY | (orjson.OPT_INDENT_2 if pretty else 0)
+    try:
+        return orjson.dumps(document, option=option)
+    except TypeError:  # whole numbers beyond 64 bits, or half of a surrogate pair
+        return json.dumps(document, indent=2 if pretty else None, ensure_ascii=True).encode()
 
 
 def repair_file(path: Path | str, out: Path | str) -> tuple[ReadResult, WriteReport]:
@@ -290,7 +313,7 @@ def _contents(path: Path) -> Iterator[bytes]:
 
 
 def _parsed(data: bytes, name: str) -> ReadResult:
-    with collector_paused():
+    with steps.collector_paused():
         try:
             # Not orjson: slower at reading this, and it refuses the bare NaN of QuPath 0.4.
             document = steps.loads(data.decode("utf-8-sig"))
@@ -340,45 +363,16 @@ def _joined(results: Sequence[ReadResult]) -> ReadResult:
     return ReadResult(tuple(objects), tuple(problems), tuple(notes), foreign)
 
 
+def _collection(foreign: Mapping[str, Any] | None) -> dict[str, Any]:
+    members = {k: v for k, v in (foreign or {}).items() if k not in ("type", "features")}
+    return {"type": "FeatureCollection", **members, "features": []}
+
+
 def _safe_dumps(document: Any, repairs: Repairs, *, pretty: bool = False) -> bytes:
-    data = _dumps(document, pretty=pretty)
+    data = dumps(document, pretty=pretty)
     if b"null" in data:  # in a text perhaps, but perhaps not
-        data = _dumps(without_nulls(document, repairs), pretty=pretty)
+        data = dumps(without_nulls(document, repairs), pretty=pretty)
     return data
-
-
-def _dumps(document: Any, *, pretty: bool) -> bytes:
-    import orjson
-
-    try:
-        return orjson.dumps(document, option=orjson.OPT_INDENT_2 if pretty else 0)
-    except TypeError:  # whole numbers beyond 64 bits, or half of a surrogate pair
-        return json.dumps(document, indent=2 if pretty else None, ensure_ascii=True).encode()
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Hold the garbage collector: millions of small lists make it search in vain for seconds."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
-
-
-@contextmanager
-def many_kept() -> Iterator[None]:
-    """Hold the garbage collector while objects are made that stay, and spare it them for good.
-
-    It would stop every thread, a window's too, for seconds whenever it goes through millions of
-    small lists. They go when nobody refers to them any more, as ever.
-    """
-    with collector_paused():
-        yield
-        if gc.get_count()[0] > _MANY:
-            gc.freeze()
 
 
 def count_objects(objects: Iterable[PathObject]) -> dict[str, dict[str, int]]:

@@ -18,7 +18,6 @@ from napari_virchow.qupath.frame import (
 from napari_virchow.qupath.geojson import (
     ReadResult,
     count_objects,
-    many_kept,
     parse_geojson,
     read_geojson,
 )
@@ -27,6 +26,7 @@ from napari_virchow.qupath.placing import to_slide
 from napari_virchow.qupath.reading import Problem
 from napari_virchow.qupath.servers import frame_of_objects
 from napari_virchow.qupath.shapes import bounds_of
+from napari_virchow.qupath.steps import many_kept
 
 CLIPBOARD = "the clipboard"
 

@@ -17,11 +17,11 @@ from psygnal import EmitLoopError, Signal
 
 from napari_virchow.qupath.features import to_feature
 from napari_virchow.qupath.frame import Frame
-from napari_virchow.qupath.geojson import many_kept
 from napari_virchow.qupath.objects import PathObject
 from napari_virchow.qupath.placing import to_qupath, to_slide
 from napari_virchow.qupath.reading import parse_features
 from napari_virchow.qupath.safety import Repairs
+from napari_virchow.qupath.steps import many_kept
 
 APPLICATION_ID = 0x6E764F42  # "nvOB", where SQLite's own file format has room for it
 VERSION = 1

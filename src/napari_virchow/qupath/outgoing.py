@@ -5,25 +5,32 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_virchow.qupath.export import Measurements, NamedClass, SlideTiles, tile_features
 from napari_virchow.qupath.frame import BLOCK_KEY, Frame, SlideBox, frame_block
-from napari_virchow.qupath.geojson import WriteReport, encode_features, safe_objects
+from napari_virchow.qupath.geojson import WriteReport, encode_features, in_collection, safe_objects
 from napari_virchow.qupath.objects import PathObject, flatten
 from napari_virchow.qupath.placing import to_qupath
 from napari_virchow.qupath.safety import Repairs
 
 AT_ONCE = 2000
 UNCLASSIFIED = "unclassified"
-Feature = dict[str, Any]
 
 
 class Cancelled(Exception):  # noqa: N818  # no error: somebody wanted it
     """Writing was stopped before it was done; nothing is written."""
+
+
+class Slice(NamedTuple):
+    """Some features as text with commas between, how many they are, and of how many objects."""
+
+    text: bytes
+    n_features: int
+    n: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,21 +48,19 @@ class Outgoing:
     foreign : mapping
         What the file says beside its features.
     slices : callable
-        Returns an iterator over (features, how many objects they are of).
+        Returns an iterator over `Slice`.
     """
 
     n: int
     by_class: Mapping[str, int]
     frame: Frame
     foreign: Mapping[str, Any]
-    slices: Callable[[Repairs], Iterator[tuple[list[Feature], int]]]
+    slices: Callable[[Repairs], Iterator[Slice]]
 
     def about_bytes(self) -> int:
         """Return how large the text will be, estimated from its first objects."""
-        for features, n in self.slices(Repairs()):
-            some = features[:200]
-            share = len(some) / max(1, len(features)) * n
-            return round(len(encode_features(some)) * self.n / max(share, 1))
+        for text, _, n in self.slices(Repairs()):
+            return round(len(text) * self.n / max(n, 1))
         return 0
 
 
@@ -71,12 +76,13 @@ def tiles_out(
     names = {c.id: c.name for c in classes}
     counts = Counter(names.get(i, UNCLASSIFIED) for i in ids.tolist())
 
-    def slices(_: Repairs) -> Iterator[tuple[list[Feature], int]]:
+    def slices(_: Repairs) -> Iterator[Slice]:
         for start in range(0, n, AT_ONCE):
             part = slice(start, start + AT_ONCE)
             some = replace(where, tiles=where.tiles[part])
             columns = {k: v[part] for k, v in (measurements or {}).items()}
-            yield tile_features(some, ids[part], classes, columns), len(some.tiles)
+            text = b",".join(tile_features(some, ids[part], classes, columns))
+            yield Slice(text, len(some.tiles), len(some.tiles))
 
     frame = where.frame
     if frame is None:
@@ -90,11 +96,13 @@ def objects_out(objects: Iterable[PathObject], frame: Frame, slide: str, box: Sl
     every = list(flatten(listed))
     counts = Counter(UNCLASSIFIED if o.path_class is None else o.path_class.name for o in every)
 
-    def slices(repairs: Repairs) -> Iterator[tuple[list[Feature], int]]:
+    def slices(repairs: Repairs) -> Iterator[Slice]:
         for start in range(0, len(listed), AT_ONCE):
             some = to_qupath(listed[start : start + AT_ONCE], frame)
             n = sum(1 for _ in flatten(some))
-            yield list(safe_objects(some, repairs, start=start)), n
+            features = list(safe_objects(some, repairs, start=start))
+            body = encode_features(features, repairs=repairs)
+            yield Slice(body[body.index(b"[") + 1 : -len("]}")], len(features), n)
 
     foreign = {BLOCK_KEY: frame_block(frame, slide, box)}
     return Outgoing(len(every), counts, frame, foreign, slices)
@@ -123,20 +131,18 @@ def encode(
         If `stop` said so.
     """
     repairs = Repairs()
-    head = encode_features([], foreign=outgoing.foreign)[: -len("]}")]
     parts: list[bytes] = []
     written = done = 0
-    for features, n in outgoing.slices(repairs):
+    for text, n_features, n in outgoing.slices(repairs):
         if stop():
             raise Cancelled
-        if features:
-            body = encode_features(features, repairs=repairs)
-            parts.append(body[body.index(b"[") + 1 : -len("]}")])
-        written += len(features)
+        if n_features:
+            parts.append(text)
+        written += n_features
         done += n
         told(done, outgoing.n)
     if stop():
         raise Cancelled
-    data = b"".join((head, b",".join(parts), b"]}"))
+    data = in_collection(parts, outgoing.foreign)
     counts, dropped = dict(repairs.counts), tuple(repairs.dropped)
     return data, WriteReport(written, repairs.repaired, counts, dropped)

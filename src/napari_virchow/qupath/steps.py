@@ -6,14 +6,17 @@ of 100,000 tiles is seconds in which a window does not move.
 
 from __future__ import annotations
 
+import gc
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
 _AT_ONCE = 2000  # features written in one step: a few milliseconds
+_MANY = 200_000  # new containers; a few thousand objects
 
 
 class _Odd(Exception):  # noqa: N818  # never leaves this module
@@ -43,6 +46,31 @@ def dumped(features: Sequence[Any], dump: Any) -> Iterable[bytes]:
     """Yield a list's entries as JSON, some thousands at a time, without the brackets."""
     for start in range(0, len(features), _AT_ONCE):
         yield dump(features[start : start + _AT_ONCE])[1:-1]
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Hold the garbage collector: millions of small lists make it search in vain for seconds."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@contextmanager
+def many_kept() -> Iterator[None]:
+    """Hold the garbage collector while objects are made that stay, and spare it them for good.
+
+    It would stop every thread, a window's too, for seconds whenever it goes through millions of
+    small lists. They go when nobody refers to them any more, as ever.
+    """
+    with collector_paused():
+        yield
+        if gc.get_count()[0] > _MANY:
+            gc.freeze()
 
 
 def _skip(text: str, at: int) -> int:
