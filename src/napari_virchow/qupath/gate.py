@@ -42,7 +42,7 @@ class Gate:
     """
 
     def __init__(self, host: str, port: int, token: str = "") -> None:
-        self._address = (host, port)
+        self._address = self._reached = (host, port)  # the latter in numbers, once `open`
         self._token = token
         self._knock = Knock(host, port)
         self._sockets: list[socket.socket] = []
@@ -67,9 +67,9 @@ class Gate:
         """
         deadline = time.monotonic() + GREET_S
         try:
-            address = self._answering()
+            self._reached = self._answering()
             self._seconds = max(0.1, deadline - time.monotonic())
-            self._open_gateway(*address)
+            self._open_gateway(*self._reached)
             self._enter(deadline)
         except BaseException:
             self.close()
@@ -350,7 +350,7 @@ class Gate:
         self._forget()
         host, port = self._address
         try:
-            socket.create_connection(self._address, THERE_S).close()
+            socket.create_connection(self._reached, THERE_S).close()
         except OSError:
             return LinkLost(
                 f"QuPath at {host}:{port} is gone: it was closed, or its gateway was stopped; "
