@@ -15,7 +15,7 @@ from napari_virchow.slide import Slide
 from napari_virchow.states import GridStates, TileState, TileUpdate
 
 LayerData = tuple[Any, dict[str, Any], str]
-REFRESH_MS = 200  # a frame is dear where there is no graphics card, and then slows what it shows
+REFRESH_MS = 300  # a frame is dear where there is no graphics card, and then slows what it shows
 
 # Okabe and Ito's colours, told apart with any kind of colour vision; all let the tissue through.
 STATE_COLORS: dict[TileState, tuple[float, float, float, float]] = {

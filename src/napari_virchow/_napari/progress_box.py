@@ -9,7 +9,7 @@ from napari_virchow._napari.parts import Bar, Note, button
 from napari_virchow._napari.words import rate_words, time_words
 from napari_virchow.states import EngineState, Progress
 
-SHOW_MS = 200  # between two numbers; each has the whole window painted
+SHOW_MS = 500  # between two numbers; each has the whole window painted
 STATE_SENTENCES = {
     EngineState.IDLE: "Ready.",
     EngineState.LOADING: "Loading the encoder…",
