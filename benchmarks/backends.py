@@ -43,7 +43,6 @@ def ways(spec: EncoderSpec) -> Iterator[tuple[str, Embed]]:
     lowered = random_vit(config).lower(torch.bfloat16)
     yield "torch, bfloat16", vit_embedder(lowered, spec, "class", "cpu")
     compiled = torch.compile(random_vit(config).lower(torch.bfloat16), dynamic=False)
-    compiled.config = config
     yield "torch.compile, bfloat16", vit_embedder(compiled, spec, "class", "cpu")
     if importlib.util.find_spec("openvino"):
         for dtype in (torch.float32, torch.bfloat16):

@@ -44,7 +44,6 @@ def ways(encoder: Encoder, device: str) -> Iterator[tuple[str, Embed]]:
         yield f"{kind}", vit_embedder(model, spec, encoder.pooling, device)
         for mode in ("default", "reduce-overhead"):  # the latter is CUDA graphs
             compiled = torch.compile(model, mode=mode, dynamic=False)
-            compiled.config = config
             yield (
                 f"{kind}, compiled ({mode})",
                 vit_embedder(compiled, spec, encoder.pooling, device),
