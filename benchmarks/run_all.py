@@ -6,6 +6,7 @@ Writes `table.md` and `table.json` to FOLDER (benchmarks/results) and prints the
 runs in a process of its own, one after another; what was not measured is named below the table. The
 scripts print more when run by themselves. PEERS_PYTHON (`make bench PEERS_PYTHON=…`) may name a Python
 that has other packages, see peers.py. A busy machine spoils figures: the load is in the table.
+Where there is no display, windows are opened with xvfb-run.
 """
 
 from __future__ import annotations
@@ -60,11 +61,18 @@ class Row:
 Rows = Iterator[Row | str]  # a string is a word on what was not measured
 
 
-def run(script: str, *words: str) -> Any:
-    """Run a script of this folder and return what it prints as JSON."""
+def run(script: str, *words: str, window: bool = False) -> Any:
+    """Run a script of this folder, in a window or without, and return what it prints as JSON."""
     command = [sys.executable, str(HERE / script), *words]
+    if window and sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        command = ["xvfb-run", "-a", "-s", "-screen 0 2560x1600x24 +extension GLX", *command]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=LONGEST_S)
     return json.loads(done.stdout)
+
+
+def script_of(command: list[str]) -> str:
+    """Return which script a command runs."""
+    return next(Path(word).name for word in command if word.endswith(".py"))
 
 
 def reading(slide: str) -> Rows:
@@ -121,6 +129,59 @@ def clicks() -> Rows:
         yield Row("of it trained and predicted", part, "ms", "the whole", for_all)
 
 
+def large() -> Rows:
+    first: dict[str, Any] = {}
+    for n in (10_000, 100_000, 1_000_000):
+        found = run("large.py", "--rows", str(n), "--json")
+        first = first or found
+        size, few = f"{found['rows']:,} × {found['dim']:,}", f"with {first['rows']:,}"
+        stored = found["rows"] * found["dim"] * 2e-6
+        for what, name in (("stores", "opened_s"), ("search", "search_read_s")):
+            yield Row(f"{what} of {size} opened", found[name], "s", few, first[name])
+        yield Row(f"search of {size} holds", found["search_mb"], "MB", "stored", stored)
+        budget, query = 100 if n > 100_000 else 50, found["query_ms"]
+        yield Row(f"query of {size}", query, "ms", "budget", budget, 1, at_most=True)
+        what = f"journal of {found['labels']:,} labels"
+        yield Row(f"{what} opened", found["labels_s"], "s", few, first["labels_s"])
+        yield Row(f"{what} holds", found["labels_mb"], "MB", few, first["labels_mb"])
+
+
+def dock() -> Rows:
+    found = run("search_dock.py", "--json", window=True)["ms"]
+    whole = found["taken in"]
+    for which in ("median", "worst"):
+        what = f"click → gallery and heat map, {which}"
+        yield Row(what, whole[which], "ms", "budget", 150, 1, at_most=True)
+    answer = found["answer"]["median"]
+    yield Row("of it the answer, median", answer, "ms", "the whole", whole["median"])
+
+
+def view() -> Rows:
+    found = run("view.py", "--json", window=True)
+    views, moves = found["views"], found["moves"]
+    where = f"canvas of {found['canvas']} px on {found['slide']} px"
+    first = views["first_after_settled_ms"]["median"]
+    whole = views["whole_after_settled_ms"]["median"]
+    yield Row(f"settled → first result drawn, {where}", first, "ms", "budget", 300, 1, at_most=True)
+    what = f"settled → whole view drawn, {views['tiles']:.0f} tiles"
+    yield Row(what, whole, "ms", "budget", 1500, 1, at_most=True)
+    move, alone = moves["with_dock_ms"]["median"], moves["napari_alone_ms"]["median"]
+    yield Row("Qt thread per camera event", move, "ms", "budget", 5, 1, at_most=True)
+    yield Row("Qt thread per camera event", move, "ms", "napari without us", alone)
+    settled = moves["settled_ms"]["median"]
+    yield Row("Qt thread when the camera settled", settled, "ms", "budget", 5, 1, at_most=True)
+    ours, theirs = found["panning"], found["panning, napari alone"]
+    what = f"longest stall in {ours['seconds']:.0f} s of panning"
+    yield Row(what, ours["longest_ms"], "ms", "budget", 50, 1, at_most=True)
+    blank = "napari alone, blank levels"
+    yield Row(what, ours["longest_ms"], "ms", blank, theirs["longest_ms"])
+    work = ours["longest_work_ms"]
+    yield Row("of it, work of the Qt thread", work, "ms", "budget", 50, 1, at_most=True)
+    _, middle, end = ours["memory_mb"]
+    what, against = "memory at the end of panning", "in the middle"
+    yield Row(what, end, "MB", against, middle, 1.02, at_most=True)
+
+
 def embedding() -> Rows:
     found = run("embedding.py", "--json")
     peaks = found["limits"]
@@ -141,6 +202,9 @@ def embedding() -> Rows:
                     yield Row(start, rate, "tiles/s", f"{package}, float32", one["tiles_per_s"])
         cosine = row["cosine_to_float32"]
         yield Row(f"{name}: agreement", cosine, "cosine", "float32", 1, 0.999)
+    fastest = max(row["slide_tiles_per_s"] for row in found["rows"])
+    rate = run("store.py", "--json", "--tiles", "32000")["append_rows_per_s"]
+    yield Row("embeddings appended", rate, "rows/s", "the fastest encoder here", fastest, 5)
     if not found["peers"]:
         yield "other packages: PEERS_PYTHON names no Python that has them"
     for package, one in found["peers"].items():
@@ -178,6 +242,12 @@ def start() -> Rows:
     shown = seconds("-c", "from napari_virchow.cli import main; main(['--help'])")
     yield Row("napari-virchow --help", shown, "s", "budget", 0.3, 1, at_most=True)
     yield Row("napari-virchow --help", shown, "s", "python that does nothing", seconds("-c", ""))
+    found = run("startup.py", "--json", window=True)
+    added, alone = found["added_s"], found["without_s"]
+    yield Row("napari's start, longer by", added, "s", "budget", 0.1, 1, at_most=True)
+    yield Row("napari's start", alone + added, "s", "without the plugin", alone)
+    torch, what = found["torch_on_the_qt_thread"], "torch imported on the Qt thread"
+    yield Row(what, int(torch), "times", "first dock opened", 1, 0, at_most=True)
 
 
 PARTS: dict[str, Callable[[], Rows]] = {
@@ -186,6 +256,9 @@ PARTS: dict[str, Callable[[], Rows]] = {
     "reading-big": partial(reading, "big"),
     "store": store,
     "clicks": clicks,
+    "large": large,
+    "dock": dock,
+    "view": view,
     "embedding": embedding,
     "backends": backends,
     "start": start,
@@ -246,10 +319,13 @@ def main() -> int:
             for one in PARTS[name]():  # what came before a failure is kept
                 rows.append(one) if isinstance(one, Row) else missing.append(one)
         except subprocess.CalledProcessError as error:
-            missing.append(f"{name}: {Path(error.cmd[1]).name} ended with {error.returncode}")
+            missing.append(f"{name}: {script_of(error.cmd)} ended with {error.returncode}")
             failed = True
         except subprocess.TimeoutExpired as error:
-            missing.append(f"{name}: {Path(error.cmd[1]).name} took over {error.timeout:.0f} s")
+            missing.append(f"{name}: {script_of(error.cmd)} took over {error.timeout:.0f} s")
+            failed = True
+        except FileNotFoundError as error:
+            missing.append(f"{name}: {error.filename} is not installed")
             failed = True
         except (LookupError, ValueError, ZeroDivisionError) as error:
             missing.append(f"{name}: its figures are not as expected ({error!r})")

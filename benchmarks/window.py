@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-os.environ["NAPARI_CONFIG"] = tempfile.mkdtemp() + "/settings.yaml"
-os.environ.setdefault("NAPARI_VIRCHOW_STORE", tempfile.mkdtemp())
+_place = tempfile.TemporaryDirectory(prefix="napari-virchow-")  # until Python ends
+os.environ["NAPARI_CONFIG"] = f"{_place.name}/settings.yaml"
+os.environ["NAPARI_VIRCHOW_STORE"] = f"{_place.name}/store"  # nobody's own: it is emptied
 
 import napari  # noqa: E402
 from qtpy.QtCore import Qt, QTimer  # noqa: E402

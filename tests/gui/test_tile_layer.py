@@ -89,7 +89,7 @@ def tile_layer(qapp):
     return made
 
 
-def test_updates_are_drawn_together(tile_layer, qtbot):
+def test_updates_are_drawn_together(tile_layer, qtbot, until):
     tile_layer.show(states(), "Texture")
     draws = []
     tile_layer.layer.events.set_data.connect(lambda: draws.append(1))
@@ -97,7 +97,7 @@ def test_updates_are_drawn_together(tile_layer, qtbot):
     for column in range(5):
         tile_layer.update(update([Tile(1, column)], TileState.EMBEDDED))
 
-    qtbot.waitUntil(lambda: bool(draws))
+    until(lambda: bool(draws))
     qtbot.wait(120)
     assert len(draws) == 1
     drawn = states_of(tile_layer.layer.data)
