@@ -17,6 +17,10 @@ LIBRARIES := libEGL.so.1:libegl1 libGL.so.1:libgl1 libdbus-1.so.3:libdbus-1-3 \
 VIRTUAL_DISPLAY := xvfb-run:xvfb xauth:xauth
 HEADLESS := $(if $(filter Darwin,$(shell uname -s)),,$(if $(DISPLAY)$(WAYLAND_DISPLAY),,yes))
 
+# As many processes of tests as there are cores, but each holds torch: 4 at most. More threads of
+# linear algebra than that would only wait for each other.
+WORKERS = $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores : 4)))
+
 # Every run of the tests has settings, store and caches of its own, and leaves none behind.
 ISOLATED = home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && mkdir "$$home/runtime" && \
     chmod 700 "$$home/runtime" && export NAPARI_CONFIG="$$home/settings.yaml" \
@@ -47,9 +51,9 @@ lint: $(READY)  ## Check style and types
 	$(BIN)/mypy
 
 test-core: $(READY) libraries-headless  ## Run the tests that need no window
-	@$(ISOLATED) && export QT_QPA_PLATFORM=offscreen && set -x && \
+	@$(ISOLATED) && export QT_QPA_PLATFORM=offscreen OMP_NUM_THREADS=1 && set -x && \
 	$(BIN)/npe2 validate napari-virchow --imports && \
-	$(BIN)/pytest -m "not gui"
+	$(BIN)/pytest -m "not gui" -n $(WORKERS) --dist worksteal
 
 test-gui: $(READY) libraries-headless  ## Run the tests that open real windows
 	@$(ISOLATED) && unset WAYLAND_DISPLAY QT_QPA_PLATFORM && set -x && \

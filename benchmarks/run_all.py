@@ -3,8 +3,10 @@
     python benchmarks/run_all.py [--out FOLDER] [--only reading store …]
 
 Writes `table.md` and `table.json` to FOLDER (benchmarks/results) and prints the table. Each part
-runs in a process of its own, one after another; a part that fails is named below the table. The
-scripts print more when run by themselves. A busy machine spoils figures: the load is in the table.
+runs in a process of its own, one after another; what was not measured is named below the table. The
+scripts print more when run by themselves. PEERS_PYTHON (`make bench PEERS_PYTHON=…`) may name a Python
+that has other packages, see peers.py. A busy machine spoils figures: the load is in the table.
+Where there is no display, windows are opened with xvfb-run.
 """
 
 from __future__ import annotations
@@ -56,19 +58,29 @@ class Row:
         return "met" if met else "**missed**"
 
 
-def run(script: str, *words: str) -> Any:
-    """Run a script of this folder and return what it prints as JSON."""
+Rows = Iterator[Row | str]  # a string is a word on what was not measured
+
+
+def run(script: str, *words: str, window: bool = False) -> Any:
+    """Run a script of this folder, in a window or without, and return what it prints as JSON."""
     command = [sys.executable, str(HERE / script), *words]
+    if window and sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        command = ["xvfb-run", "-a", "-s", "-screen 0 2560x1600x24 +extension GLX", *command]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=LONGEST_S)
     return json.loads(done.stdout)
 
 
-def reading(slide: str) -> Iterator[Row]:
+def script_of(command: list[str]) -> str:
+    """Return which script a command runs."""
+    return next(Path(word).name for word in command if word.endswith(".py"))
+
+
+def reading(slide: str) -> Rows:
     for cores, found in run("reading.py", "--json", "--slides", slide).items():
         yield from _reading(slide, f"{cores} core(s)", found)
 
 
-def _reading(slide: str, cores: str, found: list[dict[str, Any]]) -> Iterator[Row]:
+def _reading(slide: str, cores: str, found: list[dict[str, Any]]) -> Rows:
     def best(way: str, start: str) -> float:
         rates = [one["rate"] for one in found if one["way"] == way]
         names = [one["reader"] for one in found if one["way"] == way]
@@ -94,7 +106,7 @@ def _reading(slide: str, cores: str, found: list[dict[str, Any]]) -> Iterator[Ro
         yield Row(where, rate, "tiles/s", codec, best(way, exact))
 
 
-def store() -> Iterator[Row]:
+def store() -> Rows:
     found = run("store.py", "--json")
     plain = found["plain_append_rows_per_s"]
     size = f"{found['tiles']:,} × {found['dim']:,}"
@@ -108,7 +120,7 @@ def store() -> Iterator[Row]:
     yield Row(f"store of {size} opened, loaded", load_s, "s", "budget", 0.3, 1, at_most=True)
 
 
-def clicks() -> Iterator[Row]:
+def clicks() -> Rows:
     for row in run("click.py", "--json")["rows"]:
         for_all = row["total"]["median_ms"]
         what = f"click → repainted map, {row['tiles']:,} × 2,560"
@@ -117,25 +129,108 @@ def clicks() -> Iterator[Row]:
         yield Row("of it trained and predicted", part, "ms", "the whole", for_all)
 
 
-def embedding() -> Iterator[Row]:
+def large() -> Rows:
+    first: dict[str, Any] = {}
+    for n in (10_000, 100_000, 1_000_000):
+        found = run("large.py", "--rows", str(n), "--json")
+        first = first or found
+        size, few = f"{found['rows']:,} × {found['dim']:,}", f"with {first['rows']:,}"
+        stored = found["rows"] * found["dim"] * 2e-6
+        for what, name in (("stores", "opened_s"), ("search", "search_read_s")):
+            yield Row(f"{what} of {size} opened", found[name], "s", few, first[name])
+        yield Row(f"search of {size} holds", found["search_mb"], "MB", "stored", stored)
+        budget, query = 100 if n > 100_000 else 50, found["query_ms"]
+        yield Row(f"query of {size}", query, "ms", "budget", budget, 1, at_most=True)
+        what = f"journal of {found['labels']:,} labels"
+        yield Row(f"{what} opened", found["labels_s"], "s", few, first["labels_s"])
+        yield Row(f"{what} holds", found["labels_mb"], "MB", few, first["labels_mb"])
+
+
+def dock() -> Rows:
+    found = run("search_dock.py", "--json", window=True)["ms"]
+    whole = found["taken in"]
+    for which in ("median", "worst"):
+        what = f"click → gallery and heat map, {which}"
+        yield Row(what, whole[which], "ms", "budget", 150, 1, at_most=True)
+    answer = found["answer"]["median"]
+    yield Row("of it the answer, median", answer, "ms", "the whole", whole["median"])
+
+
+def view() -> Rows:
+    found = run("view.py", "--json", window=True)
+    views, moves = found["views"], found["moves"]
+    where = f"canvas of {found['canvas']} px on {found['slide']} px"
+    first = views["first_after_settled_ms"]["median"]
+    whole = views["whole_after_settled_ms"]["median"]
+    yield Row(f"settled → first result drawn, {where}", first, "ms", "budget", 300, 1, at_most=True)
+    what = f"settled → whole view drawn, {views['tiles']:.0f} tiles"
+    yield Row(what, whole, "ms", "budget", 1500, 1, at_most=True)
+    move, alone = moves["with_dock_ms"]["median"], moves["napari_alone_ms"]["median"]
+    yield Row("Qt thread per camera event", move, "ms", "budget", 5, 1, at_most=True)
+    yield Row("Qt thread per camera event", move, "ms", "napari without us", alone)
+    settled = moves["settled_ms"]["median"]
+    yield Row("Qt thread when the camera settled", settled, "ms", "budget", 5, 1, at_most=True)
+    ours, theirs = found["panning"], found["panning, napari alone"]
+    what = f"longest stall in {ours['seconds']:.0f} s of panning"
+    yield Row(what, ours["longest_ms"], "ms", "budget", 50, 1, at_most=True)
+    blank = "napari alone, blank levels"
+    yield Row(what, ours["longest_ms"], "ms", blank, theirs["longest_ms"])
+    work = ours["longest_work_ms"]
+    yield Row("of it, work of the Qt thread", work, "ms", "budget", 50, 1, at_most=True)
+    _, middle, end = ours["memory_mb"]
+    what, against = "memory at the end of panning", "in the middle"
+    yield Row(what, end, "MB", against, middle, 1.02, at_most=True)
+
+
+def embedding() -> Rows:
     found = run("embedding.py", "--json")
     peaks = found["limits"]
     kinds = "matmul_bfloat16_tflops", "matmul_float32_tflops"
     yield Row("matrix products in bfloat16", peaks[kinds[0]], "TFLOP/s", "float32", peaks[kinds[1]])
     for row in found["rows"]:
         name = f"{row['encoder']} on {row['device']}, {row['precision']}"
-        plain = "plain loop: tiffslide, PIL, float32"
-        rate = row["slide_tiles_per_s"]
-        yield Row(f"{name}, slide → store", rate, "tiles/s", plain, row["plain_tiles_per_s"])
+        rate, start = row["slide_tiles_per_s"], f"{name}, slide → store"
+        for reader, key in (("tiffslide", "plain_"), ("openslide", "plain_openslide_")):
+            plain = f"plain loop: {reader}, PIL, float32"
+            yield Row(start, rate, "tiles/s", plain, row[f"{key}tiles_per_s"])
         if "of_matmul_peak" in row:
             peak = row["memory_tiles_per_s"] / row["of_matmul_peak"]
-            rate = row["memory_tiles_per_s"]
-            yield Row(f"{name}, from memory", rate, "tiles/s", "matrix products' peak", peak)
+            memory = row["memory_tiles_per_s"]
+            yield Row(f"{name}, from memory", memory, "tiles/s", "matrix products' peak", peak)
+            for package, one in found["peers"].items():
+                if "tiles_per_s" in one:
+                    yield Row(start, rate, "tiles/s", f"{package}, float32", one["tiles_per_s"])
         cosine = row["cosine_to_float32"]
         yield Row(f"{name}: agreement", cosine, "cosine", "float32", 1, 0.999)
+    fastest = max(row["slide_tiles_per_s"] for row in found["rows"])
+    rate = run("store.py", "--json", "--tiles", "32000")["append_rows_per_s"]
+    yield Row("embeddings appended", rate, "rows/s", "the fastest encoder here", fastest, 5)
+    if not found["peers"]:
+        yield "other packages: PEERS_PYTHON names no Python that has them"
+    for package, one in found["peers"].items():
+        if "missing" in one:
+            yield f"{package}: {one['missing']}"
 
 
-def start() -> Iterator[Row]:
+def backends() -> Rows:
+    found = run("backends.py", "--json")
+    usual = {}
+    for row in found["rows"]:
+        name = f"{row['encoder']}, {row['way']}"
+        if "missing" in row:
+            yield f"{name}: {row['missing']}"
+            continue
+        rate, peak = row["tiles_per_s"], row["tiles_per_s"] / row["of_matmul_peak"]
+        name = f"{row['encoder']} ({row['blocks']} blocks), {row['way']}"
+        yield Row(f"{name}, from memory", rate, "tiles/s", "matrix products' peak", peak)
+        if row["way"] == "torch, bfloat16":
+            usual[row["encoder"]] = rate
+        elif row["encoder"] in usual:
+            yield Row(name, rate, "tiles/s", "torch, bfloat16", usual[row["encoder"]])
+        yield Row(f"{name}: agreement", row["cosine_to_float32"], "cosine", "float32", 1, 0.999)
+
+
+def start() -> Rows:
     def seconds(*words: str) -> float:
         times = []
         for _ in range(5):
@@ -147,15 +242,25 @@ def start() -> Iterator[Row]:
     shown = seconds("-c", "from napari_virchow.cli import main; main(['--help'])")
     yield Row("napari-virchow --help", shown, "s", "budget", 0.3, 1, at_most=True)
     yield Row("napari-virchow --help", shown, "s", "python that does nothing", seconds("-c", ""))
+    found = run("startup.py", "--json", window=True)
+    added, alone = found["added_s"], found["without_s"]
+    yield Row("napari's start, longer by", added, "s", "budget", 0.1, 1, at_most=True)
+    yield Row("napari's start", alone + added, "s", "without the plugin", alone)
+    torch, what = found["torch_on_the_qt_thread"], "torch imported on the Qt thread"
+    yield Row(what, int(torch), "times", "first dock opened", 1, 0, at_most=True)
 
 
-PARTS: dict[str, Callable[[], Iterator[Row]]] = {
+PARTS: dict[str, Callable[[], Rows]] = {
     "reading": partial(reading, "sections"),
     "reading-jpeg2000": partial(reading, "jpeg2000"),
     "reading-big": partial(reading, "big"),
     "store": store,
     "clicks": clicks,
+    "large": large,
+    "dock": dock,
+    "view": view,
     "embedding": embedding,
+    "backends": backends,
     "start": start,
 }
 
@@ -177,7 +282,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def markdown(rows: list[Row], facts: dict[str, Any], failures: dict[str, str]) -> str:
+def markdown(rows: list[Row], facts: dict[str, Any], missing: list[str]) -> str:
     """Return the table with what ran below it."""
     lines = ["| what | measured | reference | measured | ratio | target | |"]
     lines.append("|---|---:|---|---:|---:|---:|---|")
@@ -196,7 +301,7 @@ def markdown(rows: list[Row], facts: dict[str, Any], failures: dict[str, str]) -
         f"\n{facts['processor']}, {facts['cores']} cores, {facts['system']}, Python "
         f"{facts['python']}, {packages}; {facts['date']}, load {facts['load_at_start']} at the start."
     )
-    lines += [f"\nNot measured: {part}: {why}." for part, why in failures.items()]
+    lines += [f"\nNot measured: {why}." for why in missing]
     return "\n".join(lines) + "\n"
 
 
@@ -207,27 +312,37 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=HERE / "results")
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     given = parser.parse_args()
-    facts, rows, failures = machine(), list[Row](), {}
+    facts, rows, missing, failed = machine(), list[Row](), list[str](), False
     for name in given.only:
         print(f"{name} …", file=sys.stderr, flush=True)
         try:
-            rows += PARTS[name]()  # what came before a failure is kept
+            for one in PARTS[name]():  # what came before a failure is kept
+                rows.append(one) if isinstance(one, Row) else missing.append(one)
         except subprocess.CalledProcessError as error:
-            failures[name] = f"{Path(error.cmd[1]).name} ended with {error.returncode}"
+            missing.append(f"{name}: {script_of(error.cmd)} ended with {error.returncode}")
+            failed = True
         except subprocess.TimeoutExpired as error:
-            failures[name] = f"{Path(error.cmd[1]).name} took more than {error.timeout:.0f} s"
+            missing.append(f"{name}: {script_of(error.cmd)} took over {error.timeout:.0f} s")
+            failed = True
+        except FileNotFoundError as error:
+            missing.append(f"{name}: {error.filename} is not installed")
+            failed = True
         except (LookupError, ValueError, ZeroDivisionError) as error:
-            failures[name] = f"its figures are not as expected ({error!r})"
-    text = markdown(rows, facts, failures)
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "table.md").write_text(text, "utf-8")
+            missing.append(f"{name}: its figures are not as expected ({error!r})")
+            failed = True
+        write(given.out, rows, facts, missing)
+    print(markdown(rows, facts, missing))
+    return 1 if failed else 0
+
+
+def write(folder: Path, rows: list[Row], facts: dict[str, Any], missing: list[str]) -> None:
+    """Write what is there so far, so that a run cut short leaves it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "table.md").write_text(markdown(rows, facts, missing), "utf-8")
     listed = [asdict(row) | {"ratio": row.ratio, "verdict": row.verdict} for row in rows]
-    document = {"machine": facts, "rows": listed, "failures": failures}
-    (given.out / "table.json").write_text(
-        json.dumps(document, indent=1, ensure_ascii=False), "utf-8"
-    )
-    print(text)
-    return 1 if failures else 0
+    document = {"machine": facts, "rows": listed, "not_measured": missing}
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    (folder / "table.json").write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """From an example to the gallery and heat map in napari's window, on the sample slide.
 
-    xvfb-run -a -s "-screen 0 1920x1200x24 +extension GLX" python benchmarks/search_dock.py [n]
+    xvfb-run -a -s "-screen 0 1920x1200x24 +extension GLX" python benchmarks/search_dock.py [--clicks 20] [--json]
 
 Each time a tile is added to the query, as Shift-click does. Printed are the milliseconds until the
 answer is there, until gallery and layers have taken it in, and until the window has drawn it.
@@ -8,33 +8,27 @@ answer is there, until gallery and layers have taken it in, and until the window
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import statistics
-import sys
-import tempfile
 import time
 
-os.environ["NAPARI_CONFIG"] = tempfile.mkdtemp() + "/settings.yaml"
-os.environ.setdefault("NAPARI_VIRCHOW_STORE", tempfile.mkdtemp())
+import napari
+import numpy as np
+import window
+from window import wait
 
-import napari  # noqa: E402
-import numpy as np  # noqa: E402
-from qtpy.QtWidgets import QApplication  # noqa: E402
-
-from napari_virchow.sample import sample_slide  # noqa: E402
-from napari_virchow.tiles import Tile  # noqa: E402
-
-
-def wait(until, seconds=120.0):
-    end = time.perf_counter() + seconds
-    while not until():
-        QApplication.processEvents()
-        if time.perf_counter() > end:
-            raise TimeoutError(until)
+from napari_virchow.sample import sample_slide
+from napari_virchow.tiles import Tile
 
 
 def main() -> None:
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clicks", type=int, default=20)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    load = os.getloadavg()[0]
     viewer = napari.Viewer(show=True)
     viewer.window.resize(1280, 720)
     viewer.open(str(sample_slide()), plugin="napari-virchow")
@@ -48,7 +42,7 @@ def main() -> None:
     session.similarity.answered.connect(lambda one: answers.append((time.perf_counter(), one)))
     rng = np.random.default_rng(0)
     rows: dict[str, list[float]] = {"answer": [], "taken in": [], "drawn": []}
-    for number in range(n + 2):
+    for number in range(given.clicks + 2):
         tile = Tile(*map(int, tiles[rng.integers(len(tiles))]))
         if number % 3 == 0:
             session.similarity.clear()
@@ -58,18 +52,25 @@ def main() -> None:
         dock.add([tile], True)
         wait(lambda: answers and dock.results.answer is answers[-1][1])
         taken = time.perf_counter()
-        viewer.window._qt_viewer.canvas.native.repaint()
+        window.canvas(viewer).repaint()
         drawn = time.perf_counter()
         if number >= 2:  # the first make layers
             rows["answer"].append(1000 * (answers[-1][0] - began))
             rows["taken in"].append(1000 * (taken - began))
             rows["drawn"].append(1000 * (drawn - began))
         wait(lambda: not session.similarity.busy)
-    print(f"{len(tiles):,} tiles, load {os.getloadavg()[0]:.1f}; milliseconds since the click")
-    print("| | median | worst |\n|---|---:|---:|")
-    for name, values in rows.items():
-        print(f"| {name} | {statistics.median(values):.0f} | {max(values):.0f} |")
     viewer.close()
+    found = {
+        name: {"median": statistics.median(values), "worst": max(values)}
+        for name, values in rows.items()
+    }
+    if given.json:
+        print(json.dumps({"tiles": len(tiles), "load": load, "ms": found}, indent=1))
+        return
+    print(f"{len(tiles):,} tiles, load {load:.1f} at the start; milliseconds since the click")
+    print("| | median | worst |\n|---|---:|---:|")
+    for name, row in found.items():
+        print(f"| {name} | {row['median']:.0f} | {row['worst']:.0f} |")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,17 @@ class QuPathStub:
         """Show another image, without objects."""
         self.control.show(uri, name, width, height, builder)
 
+    def stop_gateway(self):
+        """Stop the gateway, as its dialog does; the window of QuPath stays."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def hang(self):
+        """Stand still, as a machine that is out of memory does; connections stay open."""
+        if not hasattr(signal, "SIGSTOP"):
+            pytest.skip("this system cannot stop a process")
+        os.kill(self.process.pid, signal.SIGSTOP)
+
     def kill(self):
         """Die as QuPath does when it crashes. Safe to call twice."""
         self._gateway._gateway_client.is_connected = False
@@ -89,6 +102,44 @@ class QuPathStub:
         self.process.wait(20)
         for stream in (self.process.stdin, self.process.stdout):
             stream.close()
+
+
+class Told:
+    """What a link told, in order."""
+
+    def __init__(self, link):
+        self.link, self.facts, self.seen = link, [], threading.Condition()
+        for name in ("state_changed", "pulled", "pushed", "view_moved", "recolored", "failed"):
+            getattr(link, name).connect(lambda fact, name=name: self._note(name, fact))
+
+    def of(self, name):
+        return [fact for kind, fact in self.facts if kind == name]
+
+    def settled(self):
+        assert self.link.wait(60)
+        return self
+
+    def wait_for(self, name, n=1):
+        with self.seen:
+            assert self.seen.wait_for(lambda: len(self.of(name)) >= n, 60), self.facts[-5:]
+        return self.of(name)[n - 1]
+
+    @property
+    def error(self):
+        [failure] = self.of("failed")
+        assert str(failure).endswith(".") and "\n" not in str(failure)
+        return str(failure)
+
+    def _note(self, name, fact):
+        with self.seen:
+            self.facts.append((name, fact))
+            self.seen.notify_all()
+
+
+def be_patient(monkeypatch):
+    """Let a busy machine take its time wherever the link would give up after seconds."""
+    for name in ("GREET_S", "ANSWER_S", "SILENT_S"):
+        monkeypatch.setattr(f"napari_virchow.qupath.gate.{name}", 60.0)
 
 
 def _without(what: str) -> None:

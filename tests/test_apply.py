@@ -152,6 +152,7 @@ def test_bad_options_are_refused_in_one_sentence(run, model, other, tmp_path, wo
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_keeps_what_is_embedded(model, labelled, tmp_path):
     store = tmp_path / "store"
     words = ("classify", "apply", model, labelled / "labelled.tif", "--store", store)

@@ -101,6 +101,36 @@ def test_clicks_become_a_map_and_honest_figures(session, slide_file):
     assert live.summary()["labels"] == {"One": 12, "Two": 12}
 
 
+class SlowSlide:
+    """A slide of which the painter does not hear for a while."""
+
+    def __init__(self, slide):
+        self._slide, self.begun, self.gate = slide, threading.Event(), threading.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._slide, name)
+
+    def grid(self, mpp):
+        if threading.current_thread() is not threading.main_thread():
+            self.begun.set()
+            assert self.gate.wait(20)
+        return self._slide.grid(mpp)
+
+
+def test_a_slide_that_was_left_does_not_empty_the_next(session, slide_file, tmp_path):
+    write_sample(tmp_path / "left.tif", width=1024, height=768)  # nothing of it is embedded
+    left = SlowSlide(session.open_slide(tmp_path / "left.tif"))
+    live, said, failed = session.classification, [], []
+    live.emptied.connect(said.append)
+    live.failed.connect(failed.append)
+    live.look_at(left, MPP)
+    assert left.begun.wait(20)
+    live.look_at(session.open_slide(slide_file), MPP)
+    left.gate.set()
+    assert live.wait(30)
+    assert (said, failed) == (["Label a tile to see what looks like it."], [])
+
+
 def test_tiles_passed_over_are_not_queued_again(session, slide_file):
     slide = session.open_slide(slide_file)
     live = session.classification

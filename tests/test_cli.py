@@ -309,6 +309,7 @@ def test_a_killed_run_loses_nothing_that_was_stored(run, larger_slide, tmp_path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_keeps_what_is_done_and_says_so(larger_slide, store):
     with subprocess.Popen(
         command(larger_slide, store), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

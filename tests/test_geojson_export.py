@@ -335,6 +335,11 @@ def test_an_import_is_one_step_with_a_report():
     assert plan.recolored == {"tumor": ("#112233", "#c80000")}
     assert plan.tiles == {"tumor": (Tile(0, 0), Tile(0, 1), Tile(0, 2)), "Größe: αβ": (Tile(0, 4),)}
     json.dumps(plan.to_json())
+    assert plan.notes() == [
+        "1 tiles lie in two classes and get no label.",
+        "1 tiles have another label so far, which undo brings back.",
+        "tumor keeps its colour #112233 (#c80000 in QuPath).",
+    ]
     assert apply_import(labels, plan) == 3  # (0, 1) was that already
     assert labels.classes[-1].name == "Größe: αβ" and labels.classes[-1].color == "#010203"
     assert labels.label_at("slide", GRID.name, Tile(0, 3)) is None

@@ -355,6 +355,7 @@ train(read_config(sys.argv[1]), Path(sys.argv[2]), device="cpu", tell=tell)
 """
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_finishes_the_step_and_the_run_goes_on_exactly(config, tmp_path):
     train(config, tmp_path / "straight", device="cpu")
 

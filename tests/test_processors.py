@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from napari_virchow.classify.processors import for_each, one_thread
 
@@ -14,12 +14,23 @@ def threads():
     return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
 
 
+def let_use(n):
+    """Set how many threads the libraries use, in a thread that ends: till then no other may."""
+    setter = threading.Thread(target=threadpool_limits, args=(n, "blas"))
+    setter.start()
+    setter.join()
+
+
 @pytest.fixture
 def usual():
-    """How many threads the libraries use; they are loaded and known from here on."""
+    """How many threads the libraries use: two, also where the tests are run with one."""
     with one_thread():
-        pass
-    return threads()
+        pass  # they are loaded and known from here on
+    before = threads()
+    let_use(2)
+    assert set(threads()) == {2}
+    yield threads()
+    let_use(before[0])
 
 
 def test_users_on_two_threads_take_turns_and_set_it_free(usual):

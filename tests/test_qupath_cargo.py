@@ -11,8 +11,10 @@ from napari_virchow.classify import ClassInfo
 from napari_virchow.classify.predictions import Predictions
 from napari_virchow.labels.edits import LabelClass
 from napari_virchow.qupath.cargo import classes_of, count, gather, pieces
+from napari_virchow.qupath.export import labelled_tiles
 from napari_virchow.qupath.frame import SlideBox, whole_slide
 from napari_virchow.qupath.live_facts import LiveError
+from napari_virchow.tiles import Tile
 
 SLIDE = FakeSlide(tiles=(3, 5))
 FRAME = whole_slide(SlideBox(SLIDE.width, SLIDE.height))
@@ -73,6 +75,18 @@ def test_regions_are_one_annotation_for_each_connected_area():
     assert {f["properties"]["objectType"] for f in features} == {"annotation"}
     assert len(tumor) == 1 and tumor[0]["properties"]["measurements"]["tiles"] == 3
     assert {one.name for one in classes_of(cargo)} == {"Tumor", "Fat"}
+
+
+def test_labelled_tiles_go_row_by_row_with_their_class():
+    tiles, ids = labelled_tiles({Tile(3, 1): 7, Tile(0, 9): 5, Tile(3, 0): 6, Tile(0, 2): 7})
+    assert tiles.tolist() == [[0, 2], [0, 9], [3, 0], [3, 1]]
+    assert ids.tolist() == [7, 5, 6, 7]
+    assert [len(part) for part in labelled_tiles({})] == [0, 0]
+
+
+def test_objects_may_be_listed_only_when_they_are_pushed():
+    objects = [object(), object()]
+    assert gather(session(), SLIDE, lambda: objects) == objects
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import shapely
-from tests.qupath_stub import TOKEN, QuPathStub, compile_stub, groovy_jars
+from tests.qupath_stub import TOKEN, QuPathStub, Told, be_patient, compile_stub, groovy_jars
 from tests.slides import picture, write_svs
 
 from napari_virchow.labels.edits import LabelClass
@@ -29,6 +29,11 @@ from napari_virchow.tiles import Tile
 TUMOR = LabelClass(1, "Tumor", "#123456")
 WIDTH, HEIGHT = 1700, 1300
 UNKNOWN_ID = "11111111-2222-3333-4444-555555555555"
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    be_patient(monkeypatch)
 
 
 @pytest.fixture(scope="session")
@@ -66,38 +71,6 @@ def svs(tmp_path_factory):
 def session(tmp_path):
     with Session(tmp_path / "store") as made:
         yield made
-
-
-class Told:
-    """What a link told, in order."""
-
-    def __init__(self, link):
-        self.link, self.facts, self.seen = link, [], threading.Condition()
-        for name in ("state_changed", "pulled", "pushed", "view_moved", "recolored", "failed"):
-            getattr(link, name).connect(lambda fact, name=name: self._note(name, fact))
-
-    def of(self, name):
-        return [fact for kind, fact in self.facts if kind == name]
-
-    def settled(self):
-        assert self.link.wait(60)
-        return self
-
-    def wait_for(self, name, n=1):
-        with self.seen:
-            assert self.seen.wait_for(lambda: len(self.of(name)) >= n, 60), self.facts[-5:]
-        return self.of(name)[n - 1]
-
-    @property
-    def error(self):
-        [failure] = self.of("failed")
-        assert str(failure).endswith(".") and "\n" not in str(failure)
-        return str(failure)
-
-    def _note(self, name, fact):
-        with self.seen:
-            self.facts.append((name, fact))
-            self.seen.notify_all()
 
 
 @pytest.fixture
@@ -448,7 +421,7 @@ def test_classes_that_qupath_lacks_are_added_and_those_it_has_keep_their_colour(
     cargo = replace(cargo, classes=(TUMOR, LabelClass(2, "Fat: Big", "#0000ff")))
     linked.push(cargo)
     linked.told.settled()
-    found = Gate("127.0.0.1", stub.port, TOKEN)
+    found = Gate("127.0.0.1", stub.port, TOKEN).open()
     assert [(c.name, c.hex_color) for c in found.classes()] == [
         ("Tumor", "#c80000"),
         ("Fat: Big", "#0000ff"),
@@ -543,7 +516,7 @@ def test_the_gate_says_what_qupath_complains_of(class_path):
     stub = QuPathStub(class_path)
     try:
         stub.show("file:/a.svs", WIDTH, HEIGHT)
-        gate = Gate("127.0.0.1", stub.port, TOKEN)
+        gate = Gate("127.0.0.1", stub.port, TOKEN).open()
         with pytest.raises(LiveError, match="QuPath could not do this: java.lang"):
             gate.merge(gate.hierarchy(), '{"features": [{"type": "Feature"}]}')
         assert gate.key()

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -288,12 +290,7 @@ def test_a_folder_that_cannot_be_written_is_said_so(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
-def test_a_read_only_folder_is_said_so(tmp_path):
-    root = tmp_path / "locked"
-    root.mkdir(mode=0o755)
-    root.chmod(0o555)
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
+def test_a_read_only_folder_is_said_so():
     code = (
         "import os, sys\nfrom pathlib import Path\n"
         "from napari_virchow.store import EmbeddingStore, StoreError\n"
@@ -304,7 +301,11 @@ def test_a_read_only_folder_is_said_so(tmp_path):
         " writable=True)\n"
         "except StoreError as error: print(error)\n"
     )
-    done = run_child(code, root)
+    with tempfile.TemporaryDirectory() as folder:  # that of pytest is closed to others
+        Path(folder).chmod(0o755)
+        root = Path(folder, "locked")
+        root.mkdir(mode=0o555)
+        done = run_child(code, root)
     assert f"{root} cannot be written (permission denied)" in done.stdout
 
 
@@ -403,6 +404,7 @@ def test_reading_while_another_thread_writes_meets_whole_tiles_only(tmp_path):
 
 WRITER = """
 import sys
+import tempfile
 from pathlib import Path
 import numpy as np
 from napari_virchow.store import EmbeddingStore

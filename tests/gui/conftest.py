@@ -74,9 +74,9 @@ def dock(viewer, qtbot):
 
 @pytest.fixture
 def until(qtbot):
-    """Wait, with the event loop running, until something holds."""
+    """Wait, with the event loop running, until something holds; a busy machine takes its time."""
 
-    def wait(condition, timeout=30_000):
+    def wait(condition, timeout=60_000):
         qtbot.waitUntil(condition, timeout=timeout)
 
     return wait

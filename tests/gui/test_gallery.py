@@ -44,7 +44,7 @@ def hits(tmp_path):
 
 
 @pytest.fixture
-def gallery(qtbot, hits):
+def gallery(qtbot, until, hits):
     window = QWidget()
     qtbot.addWidget(window)
     thumbnails = Thumbnails(hits.session, window)
@@ -54,7 +54,7 @@ def gallery(qtbot, hits):
     window.show()
     qtbot.waitExposed(window)
     made.show_tiles(hits.all, range(len(hits.all)), 112.0)
-    qtbot.waitUntil(lambda: made.visualRect(made.tiles.index(4)).y() > 0)
+    until(lambda: made.visualRect(made.tiles.index(4)).y() > 0)
     yield made
     thumbnails.close()
 

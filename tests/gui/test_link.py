@@ -34,7 +34,7 @@ def say_elsewhere(source, *values):
     thread.join()
 
 
-def test_what_is_said_in_a_worker_is_heard_on_the_gui_thread_in_order(qtbot):
+def test_what_is_said_in_a_worker_is_heard_on_the_gui_thread_in_order(qtbot, until):
     source = Source()
     panel = Panel(source)
     qtbot.addWidget(panel)
@@ -42,7 +42,7 @@ def test_what_is_said_in_a_worker_is_heard_on_the_gui_thread_in_order(qtbot):
     say_elsewhere(source, 1, 2, 3)
 
     assert panel.heard == []  # not before Qt gets to it
-    qtbot.waitUntil(lambda: len(panel.heard) == 3)
+    until(lambda: len(panel.heard) == 3)
     assert panel.heard == [(1, True), (2, True), (3, True)]
 
 
@@ -85,7 +85,7 @@ def test_closing_links_twice_is_fine(qtbot):
     assert panel.heard == []
 
 
-def test_a_worker_may_be_the_first_to_call(qtbot, monkeypatch):
+def test_a_worker_may_be_the_first_to_call(until, monkeypatch):
     monkeypatch.setattr(link, "_bridges", [])
     on_gui_thread = []
 
@@ -96,7 +96,7 @@ def test_a_worker_may_be_the_first_to_call(qtbot, monkeypatch):
     thread.start()
     thread.join()
 
-    qtbot.waitUntil(lambda: bool(on_gui_thread))
+    until(lambda: bool(on_gui_thread))
     assert on_gui_thread == [True]
 
 

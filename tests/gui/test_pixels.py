@@ -59,15 +59,15 @@ def drawn(viewer):
     return picture[picture.shape[0] // 2, picture.shape[1] // 2, 0]
 
 
-def test_drawing_never_waits_and_is_repeated_once_the_pixels_are_there(layer, fine, qtbot):
+def test_drawing_never_waits_and_is_repeated_once_the_pixels_are_there(layer, fine, qtbot, until):
     viewer = napari.current_viewer()
-    qtbot.waitUntil(lambda: bool(fine.reads))  # napari drew, and what was missing is asked for
+    until(lambda: bool(fine.reads))  # napari drew, and what was missing is asked for
     assert layer.data_level == 0
     assert drawn(viewer) == ROUGH
 
     fine.gate.set()
 
-    qtbot.waitUntil(lambda: drawn(viewer) == EXACT)
+    until(lambda: drawn(viewer) == EXACT)
     assert not fine.on_gui_thread
     draws = []
     layer.events.set_data.connect(lambda: draws.append(1))
@@ -77,21 +77,21 @@ def test_drawing_never_waits_and_is_repeated_once_the_pixels_are_there(layer, fi
         qtbot.wait(200)
         return not draws and not redraw_of(layer).busy
 
-    qtbot.waitUntil(peace, timeout=10_000)
+    until(peace)
 
 
-def test_the_middle_of_the_view_comes_first(layer, fine, qtbot):
-    qtbot.waitUntil(lambda: len(fine.reads) == 2)  # one for each worker
+def test_the_middle_of_the_view_comes_first(layer, fine, until):
+    until(lambda: len(fine.reads) == 2)  # one for each worker
     viewer = napari.current_viewer()
     center = np.array(viewer.scene.camera.center[-2:])
     first = np.array([part.start for part in fine.reads[0][:2]])
     assert (np.abs(first + 256 - center) <= 512).all()
 
 
-def test_a_damaged_part_is_not_tried_for_ever(layer, fine, qtbot):
+def test_a_damaged_part_is_not_tried_for_ever(layer, fine, qtbot, until):
     fine.broken = True
     fine.gate.set()
-    qtbot.waitUntil(lambda: bool(fine.reads) and not redraw_of(layer).busy)
+    until(lambda: bool(fine.reads) and not redraw_of(layer).busy)
     count = len(fine.reads)
     for _ in range(5):
         layer.refresh()
@@ -100,28 +100,28 @@ def test_a_damaged_part_is_not_tried_for_ever(layer, fine, qtbot):
     assert drawn(napari.current_viewer()) == ROUGH
 
 
-def test_a_cache_that_is_too_small_does_not_redraw_for_ever(layer, fine, qtbot):
+def test_a_cache_that_is_too_small_does_not_redraw_for_ever(layer, fine, qtbot, until):
     redraw_of(layer).squares._limit = 1  # nothing is kept
     fine.gate.set()
-    qtbot.waitUntil(lambda: bool(fine.reads))
-    qtbot.waitUntil(lambda: not redraw_of(layer).busy, timeout=10_000)
+    until(lambda: bool(fine.reads))
+    until(lambda: not redraw_of(layer).busy)
     count = len(fine.reads)
     qtbot.wait(400)
     assert len(fine.reads) == count
 
 
-def test_pixels_that_come_after_the_layer_was_removed_are_dropped(layer, fine, qtbot):
-    qtbot.waitUntil(lambda: bool(fine.reads))
+def test_pixels_that_come_after_the_layer_was_removed_are_dropped(layer, fine, qtbot, until):
+    until(lambda: bool(fine.reads))
     napari.current_viewer().layers.remove(layer)
     fine.gate.set()
     qtbot.wait(150)
 
 
-def test_no_thread_is_left_when_everything_was_read(layer, fine, qtbot):
+def test_no_thread_is_left_when_everything_was_read(layer, fine, until):
     fine.gate.set()
-    qtbot.waitUntil(lambda: bool(fine.reads))
+    until(lambda: bool(fine.reads))
     names = lambda: [t.name for t in threading.enumerate()]  # noqa: E731
-    qtbot.waitUntil(lambda: "virchow-view" not in names())
+    until(lambda: "virchow-view" not in names())
 
 
 def test_scripts_and_other_threads_get_exact_pixels(layer, fine):

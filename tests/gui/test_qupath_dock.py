@@ -334,6 +334,41 @@ def test_very_many_tiles_are_a_picture_and_come_back_whole(qupath, tmp_path, unt
     assert len(read_geojson(tmp_path / "again.geojson").objects) == 2700
 
 
+def test_a_picture_of_tiles_follows_what_comes_in_later(qupath, tmp_path, until):
+    dock = qupath()
+
+    def tiles(left, color):
+        features = [
+            {
+                "type": "Feature",
+                "id": uid(n),
+                "geometry": a_box(x := n % 60 * 20 + left, y := n // 60 * 20, x + 20, y + 20),
+                "properties": {"objectType": "tile", "classification": TUMOR | {"color": color}},
+            }
+            for n in range(2400)
+        ]
+        path = tmp_path / f"{left}.geojson"
+        path.write_text(json.dumps(features))
+        return path
+
+    def looks(left, color):
+        picture = dock.layers.picture
+        corner = dock._layer.data_to_world((9.5, left + 9.5))
+        return (
+            np.allclose(picture.data_to_world((0, 0)), corner)
+            and np.round(picture.get_color(1)[:3] * 255).tolist() == color
+        )
+
+    bring_in(dock, tiles(40, [200, 10, 0]), until)
+    first = dock.layers.picture
+    assert looks(40, [200, 10, 0])
+    bring_in(dock, tiles(80, [200, 10, 0]), until)
+    until(lambda: looks(80, [200, 10, 0]))
+    bring_in(dock, tiles(80, [0, 10, 200]), until)
+    until(lambda: looks(80, [0, 10, 200]))
+    assert dock.layers.picture is first
+
+
 def test_a_second_dock_finds_the_layers_and_they_go_with_the_slide(viewer, qupath, file, until):
     dock = qupath()
     bring_in(dock, file, until)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from tests.qupath_stub import TOKEN, QuPathStub, compile_stub
+from tests.qupath_stub import TOKEN, QuPathStub, be_patient, compile_stub
 
 from napari_virchow._napari.live_box import LIGHTS
 from napari_virchow.qupath.live_facts import LinkStatus
@@ -26,8 +26,9 @@ def stub(tmp_path_factory):
 
 
 @pytest.fixture
-def live(viewer, open_slide, slide_file, stub, until):
+def live(viewer, open_slide, slide_file, stub, until, monkeypatch):
     """The dock with its tab Live in front, linked to a stand-in that shows the open slide."""
+    be_patient(monkeypatch)
     stub.control.reset()
     stub.show(uri_of_path(slide_file), 2048, 1536)
     open_slide(slide_file)

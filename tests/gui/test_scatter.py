@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, QPointF, Qt
-from qtpy.QtGui import QColor, QWheelEvent
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QColor, QMouseEvent, QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
@@ -32,10 +32,17 @@ def plot(qtbot):
     return made
 
 
+def move(plot, point, buttons=LEFT & RIGHT, modifier=NONE):
+    """Tell the plot itself: `QTest.mouseMove` moves the cursor, which the display tells later."""
+    place = QPointF(point), QPointF(plot.mapToGlobal(point))
+    event = QMouseEvent(QEvent.Type.MouseMove, *place, LEFT & RIGHT, buttons, modifier)
+    QApplication.sendEvent(plot, event)
+
+
 def drag(plot, points, button=LEFT, modifier=NONE):
     QTest.mousePress(plot, button, modifier, points[0])
     for point in points:
-        QTest.mouseMove(plot, point)
+        move(plot, point, button, modifier)
     QTest.mouseRelease(plot, button, modifier, points[-1])
 
 
@@ -107,7 +114,7 @@ def test_the_wheel_zooms_where_the_cursor_is_and_a_drag_moves(plot):
     drag(plot, [QPoint(50, 50), QPoint(20, 80)], RIGHT)
     assert (plot.position(3) - at - QPointF(-30, 30)).manhattanLength() < 1
     QTest.keyClick(plot, Qt.Key.Key_F)
-    QTest.mouseMove(plot, plot.position(4).toPoint())
+    move(plot, plot.position(4).toPoint())
     assert told[-1] == (4,)
 
 

@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject
 
 from napari_virchow._napari.layers import (
     FAINTER,
+    REFRESH_MS,
     STATE_COLORS,
     TileLayer,
     over,
@@ -88,7 +89,7 @@ def tile_layer(qapp):
     return made
 
 
-def test_updates_are_drawn_together(tile_layer, qtbot):
+def test_updates_are_drawn_together(tile_layer, qtbot, until):
     tile_layer.show(states(), "Texture")
     draws = []
     tile_layer.layer.events.set_data.connect(lambda: draws.append(1))
@@ -96,12 +97,21 @@ def test_updates_are_drawn_together(tile_layer, qtbot):
     for column in range(5):
         tile_layer.update(update([Tile(1, column)], TileState.EMBEDDED))
 
-    qtbot.waitUntil(lambda: bool(draws))
+    until(lambda: bool(draws))
     qtbot.wait(120)
     assert len(draws) == 1
     drawn = states_of(tile_layer.layer.data)
     assert drawn[1].tolist() == [2, 2, 2, 2, 2, 0, 0]
     assert drawn[0].max() == 0
+
+
+def test_a_first_result_is_drawn_at_once_but_what_waits_is_not(tile_layer, qtbot):
+    tile_layer.show(states(), "Texture")
+    qtbot.waitUntil(lambda: tile_layer._since.hasExpired(REFRESH_MS))
+    tile_layer.update(update([Tile(0, 1)], TileState.WAITING))
+    assert tile_layer._timer.interval() == REFRESH_MS
+    tile_layer.update(update([Tile(0, 1)], TileState.EMBEDDED))
+    assert tile_layer._timer.interval() == 0
 
 
 def test_updates_of_another_grid_are_left_out(tile_layer):

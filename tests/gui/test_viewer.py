@@ -81,11 +81,11 @@ def follower(qtbot):
     return made
 
 
-def test_thirty_moves_are_one_rest(follower, qtbot):
+def test_thirty_moves_are_one_rest(follower, qtbot, until):
     follower.attach()
     for step in range(30):
         follower.viewer.scene.camera.center = (step, step)
-    qtbot.waitUntil(lambda: bool(follower.calls))
+    until(lambda: bool(follower.calls))
     qtbot.wait(250)
     assert len(follower.calls) == 1
 

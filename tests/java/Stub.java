@@ -8,6 +8,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.CountDownLatch;
 import java.util.stream.Collectors;
 
 import py4j.GatewayServer;
@@ -24,6 +25,7 @@ public class Stub {
     private ImageData image;
     private String lastScript = "";
     private long stall;
+    private CountDownLatch parsing = new CountDownLatch(1);
 
     // ---- what QuPath's entry point and window have
 
@@ -45,6 +47,7 @@ public class Stub {
     }
 
     public List<PathObject> toPathObjects(String text) throws InterruptedException {
+        parsing.countDown();
         Thread.sleep(stall);
         return Objects.parse(text);
     }
@@ -70,6 +73,7 @@ public class Stub {
         image = null;
         classes.clear();
         stall = 0;
+        parsing = new CountDownLatch(1);
         viewer.downsample = 1;
         viewer.setCenterPixelLocation(0, 0);
     }
@@ -92,6 +96,7 @@ public class Stub {
     }
 
     public void stall(long ms) { stall = ms; }
+    public void awaitParsing() throws InterruptedException { parsing.await(); }
     public String getLastScript() { return lastScript; }
     public int count() { return image.getHierarchy().getFlattenedObjectList(null).size(); }
     public String describe(String id) {
@@ -202,7 +207,7 @@ public class Stub {
         server.start();
         System.out.println(server.getListeningPort());
         System.out.flush();
-        System.in.read(); // until the test closes it
+        while (System.in.read() != -1) server.shutdown(); // a line stops the gateway, the end all
         System.exit(0);
     }
 }

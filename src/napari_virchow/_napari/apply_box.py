@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QListWidget,
     QListWidgetItem,
-    QProgressBar,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -22,7 +21,7 @@ from qtpy.QtWidgets import (
 
 from napari_virchow._napari.link import Links
 from napari_virchow._napari.open_slide import FILTER
-from napari_virchow._napari.parts import Note, button, heading
+from napari_virchow._napari.parts import Bar, Note, button, heading
 from napari_virchow._napari.tasks import Tasks
 from napari_virchow.classification import Applied, ApplyProgress, Classification
 from napari_virchow.classification.facts import ApplyOptions
@@ -73,7 +72,7 @@ class ApplyBox(QWidget):
         self.add = button("Add slides…", "Open more slide files, without showing them")
         self.tables = QCheckBox("Write a table per slide…")
         self.tables.setToolTip("Every tile's prediction as a CSV file, in a folder of your choice")
-        self.bar = QProgressBar()
+        self.bar = Bar()
         self.told = Note(EMPTY)
         self.cancel = button("Cancel", "Let the running batch finish and stop; it is kept")
         self._lay_out()

@@ -14,14 +14,13 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QLineEdit,
-    QProgressBar,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_virchow._napari.embeddings_words import asked_here, coming_words, kept_words
-from napari_virchow._napari.parts import Note, button
+from napari_virchow._napari.parts import Bar, Note, button
 from napari_virchow._napari.tasks import Tasks
 from napari_virchow.interop.checking import Check
 from napari_virchow.interop.coming import Answers, Coming, look_at, verify
@@ -80,7 +79,7 @@ class EmbeddingsBox(QWidget):
         self.check.setToolTip("Embed 16 of the tiles again and compare; nothing is downloaded")
         self.check.setChecked(True)
         self.take = button("Import", "Keep these embeddings for this slide", wide=True)
-        self.bar = QProgressBar()
+        self.bar = Bar()
         self.bar.setRange(0, 0)
         self.bar.setTextVisible(False)
         self.bar.hide()

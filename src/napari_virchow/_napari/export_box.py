@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
-    QProgressBar,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -23,7 +22,7 @@ from qtpy.QtWidgets import (
 from napari_virchow._napari.export_forms import FORMS, Form, embedded, gathered, other
 from napari_virchow._napari.grid_choice import GridChoice
 from napari_virchow._napari.import_box import MIME, Here
-from napari_virchow._napari.parts import Note, button
+from napari_virchow._napari.parts import Bar, Note, button
 from napari_virchow._napari.stored_choice import StoredChoice
 from napari_virchow._napari.tasks import Tasks
 from napari_virchow._napari.words import few_words, size_words
@@ -80,7 +79,7 @@ class ExportBox(QWidget):
         self.alert = Note(alert=True)
         self.save = button("Save as…", "Write it to a file", wide=True)
         self.copy = button("Copy", "Put it on the clipboard: paste it in QuPath with Ctrl+V")
-        self.bar = QProgressBar()
+        self.bar = Bar()
         self.bar.setTextVisible(False)
         self.cancel = button("Cancel", "Stop; nothing is written")
         self._lay_out()

@@ -21,18 +21,7 @@ def plan_words(plan: ImportPlan) -> str:
         lines = [f"{plan.n_tiles:,} tiles: {each}."]
     if plan.new_classes:
         lines.append(f"New classes: {few_words(plan.new_classes)}.")
-    if plan.relabelled:
-        lines.append(f"{len(plan.relabelled):,} tiles have another label now.")
-    if plan.conflicts:
-        lines.append(f"{len(plan.conflicts):,} tiles lie in two classes and get none.")
-    lines += [f"{n:,} objects of {name} are left out." for name, n in plan.ignored.items()]
-    if plan.unclassified:
-        lines.append(f"{plan.unclassified:,} objects without a class are left out.")
-    if plan.without_area:
-        lines.append(f"{plan.without_area:,} points or lines are left out.")
-    for name, (ours, theirs) in plan.recolored.items():
-        lines.append(f"{name} keeps its colour {ours} ({theirs} in QuPath).")
-    return "\n".join(lines)
+    return "\n".join(lines + plan.notes())
 
 
 def class_colors(incoming: Incoming) -> Mapping[str, str]:

@@ -8,14 +8,14 @@ import numpy as np
 from napari.layers import Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QElapsedTimer, QObject, QTimer, Signal
 
 from napari_virchow._napari.pixels import levels_of, view_levels
 from napari_virchow.slide import Slide
 from napari_virchow.states import GridStates, TileState, TileUpdate
 
 LayerData = tuple[Any, dict[str, Any], str]
-REFRESH_MS = 50
+REFRESH_MS = 300  # a frame is dear where there is no graphics card, and then slows what it shows
 
 # Okabe and Ito's colours, told apart with any kind of colour vision; all let the tissue through.
 STATE_COLORS: dict[TileState, tuple[float, float, float, float]] = {
@@ -170,7 +170,8 @@ def place_slide(viewer: Any, identity: str, mpp: tuple[float, float]) -> None:
 class TileLayer(QObject):
     """Draws the tile states of one slide: a raster with a pixel per tile, over the slide layer.
 
-    Results come in small batches; they are drawn together, at most every `REFRESH_MS`.
+    The first result is drawn at once; then they come in small batches, which are drawn together,
+    every `REFRESH_MS` at most.
 
     Parameters
     ----------
@@ -195,8 +196,9 @@ class TileLayer(QObject):
         self.layer: Labels | None = None
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.setInterval(REFRESH_MS)
         self._timer.timeout.connect(self._refresh)
+        self._since = QElapsedTimer()  # results were drawn
+        self._since.start()
 
     @property
     def present(self) -> bool:
@@ -239,8 +241,10 @@ class TileLayer(QObject):
             return
         rows, cols = np.array(update.tiles).T
         self.layer.data[rows, cols] = update.state + FAINTER * ((rows + cols) % 2)
-        if not self._timer.isActive():
-            self._timer.start()
+        waits = update.state is TileState.WAITING
+        due = REFRESH_MS if waits else max(0, REFRESH_MS - self._since.elapsed())
+        if not self._timer.isActive() or due < self._timer.remainingTime():
+            self._timer.start(due)
 
     def remove(self) -> None:
         """Take the layer out of the viewer."""
@@ -272,6 +276,7 @@ class TileLayer(QObject):
             self.visible_changed.emit(self.layer.visible)
 
     def _refresh(self) -> None:
+        self._since.restart()
         if self.layer is not None and self.present:
             self.layer.refresh(thumbnail=False, extent=False, highlight=False)
 

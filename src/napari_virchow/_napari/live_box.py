@@ -9,7 +9,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
-    QProgressBar,
     QSizePolicy,
     QSpinBox,
     QVBoxLayout,
@@ -18,9 +17,8 @@ from qtpy.QtWidgets import (
 
 from napari_virchow._napari.import_box import Here
 from napari_virchow._napari.link import Links
-from napari_virchow._napari.parts import Note, button
+from napari_virchow._napari.parts import Bar, Note, button
 from napari_virchow._napari.tasks import Tasks
-from napari_virchow.qupath.cargo import Cargo
 from napari_virchow.qupath.live import LiveLink
 from napari_virchow.qupath.live_facts import (
     DEFAULT_PORT,
@@ -102,7 +100,7 @@ class LiveBox(QWidget):
             combo.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.pull = button("Pull", "Fetch these from QuPath; what is here already is replaced")
         self.push = button("Push", "Send these to QuPath; what is there already is replaced")
-        self.bar = QProgressBar()
+        self.bar = Bar()
         self.bar.setTextVisible(False)
         self.cancel = button("Cancel", "Stop after the present piece")
         self.connect_.clicked.connect(self._on_connect)
@@ -178,14 +176,13 @@ class LiveBox(QWidget):
         if what != "objects":
             self.live.push(what)
             return
-        objects = [] if here is None else here.kept.objects
         if here is None or here.slide.identity != self.live.state.slide:
             self.alert.say("QuPath shows another slide than the one chosen above.")
-        elif not objects:
+        elif not len(here.kept):
             self.alert.say("There are no annotations on this slide: import or draw some first.")
         else:
-            cargo: Cargo = objects
-            self.live.push(cargo)
+            kept = here.kept
+            self.live.push(lambda: kept.objects)
 
     def _on_pulled(self, pulled: Pulled) -> None:
         here = self.here

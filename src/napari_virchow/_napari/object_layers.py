@@ -20,6 +20,7 @@ from napari_virchow.qupath.classes import PathClass
 from napari_virchow.qupath.drawing import new_annotation, with_pieces
 from napari_virchow.qupath.kept import KeptObjects, ObjectsChange
 from napari_virchow.qupath.objects import PathObject, flatten
+from napari_virchow.qupath.raster import Picture
 from napari_virchow.qupath.scene import Scene, drawn_of, scene_of
 from napari_virchow.slide import Slide
 
@@ -60,6 +61,7 @@ class ObjectLayers(QObject):
         self._viewer, self.slide, self._below, self.kept = viewer, slide, below, kept
         self.scene: Scene | None = None
         self.picture: Labels | None = None
+        self._seen: tuple[Any, Any] = (None, None)  # its colours, and where it lies
         self.new_class: PathClass | None = None
         self.busy = self._draw_wanted = False
         self._generation = 0
@@ -204,12 +206,17 @@ class ObjectLayers(QObject):
             "class": [n or "no class" for n in picture.names.values()],
         }
         layer = self.picture
+        seen = self._seen
+        self._seen = (colors, self._where(picture))
         if layer is not None and layer in self._viewer.layers:
-            layer.colormap = DirectLabelColormap(color_dict=colors)
+            # Each of these is drawn at once: what is as it was is left alone.
+            if seen[0] != colors:
+                layer.colormap = DirectLabelColormap(color_dict=colors)
             layer.data = picture.values
             layer.features = names
-            for attribute, value in place.items():
-                setattr(layer, attribute, value)
+            if seen[1] != self._seen[1]:
+                for attribute, value in place.items():
+                    setattr(layer, attribute, value)
             return
         self.picture = Labels(
             picture.values,
@@ -223,6 +230,13 @@ class ObjectLayers(QObject):
         )
         self.picture.editable = False
         self._add(self.picture)
+
+    def _where(self, picture: Picture) -> tuple[Any, ...]:
+        """Return what the place of a picture follows from, to be compared."""
+        below = self._below
+        arrays = (below.scale, below.translate, below.rotate, below.affine.affine_matrix)
+        placed = (np.asarray(one).tobytes() for one in arrays)
+        return (picture.step, picture.origin, below.units, *placed)
 
     def _drop_picture(self) -> None:
         if self.picture is not None and self.picture in self._viewer.layers:

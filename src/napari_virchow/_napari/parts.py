@@ -7,7 +7,7 @@ from typing import Any
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QSize
 from qtpy.QtGui import QColor, QIcon, QPixmap
-from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy, QWidget
+from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QSizePolicy, QWidget
 
 MIN_WIDTH = 300  # px; the dock's title and all texts fit
 NOTE = "virchow-note"
@@ -35,6 +35,21 @@ class Note(QLabel):
     def minimumSizeHint(self) -> QSize:
         """Let a narrow dock wrap the text instead of being widened by it."""
         return QSize(0, super().minimumSizeHint().height())
+
+
+class Bar(QProgressBar):
+    """A progress bar that is painted together with what else has changed.
+
+    Qt's own is painted inside `setValue`, and with it napari's whole window: where there is no
+    graphics card that takes tens of milliseconds each time.
+    """
+
+    def setValue(self, value: int) -> None:
+        """Show another value, when Qt paints next."""
+        if value != self.value():
+            self.setUpdatesEnabled(False)
+            super().setValue(value)
+            self.setUpdatesEnabled(True)
 
 
 def heading(text: str) -> QLabel:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from napari_virchow._napari.parts import Note, button
+from napari_virchow._napari.parts import Bar, Note, button
 from napari_virchow._napari.words import rate_words, time_words
 from napari_virchow.states import EngineState, Progress
 
+SHOW_MS = 500  # between two numbers; each has the whole window painted
 STATE_SENTENCES = {
     EngineState.IDLE: "Ready.",
     EngineState.LOADING: "Loading the encoder…",
@@ -25,7 +27,11 @@ class ProgressBox(QWidget):
         super().__init__(parent)
         self._progress = Progress()
         self._state = EngineState.IDLE
-        self.bar = QProgressBar()
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(SHOW_MS)
+        self._timer.timeout.connect(self._update)
+        self.bar = Bar()
         self.bar.setTextVisible(False)
         self.bar.setToolTip("Tiles embedded, of those asked for in this run")
         self.cancel = button("Cancel", "Finish the running batch, and drop the rest")
@@ -43,9 +49,10 @@ class ProgressBox(QWidget):
         self._update()
 
     def show_progress(self, progress: Progress) -> None:
-        """Show new numbers."""
+        """Show new numbers, soon: they come with every batch."""
         self._progress = progress
-        self._update()
+        if not self._timer.isActive():
+            self._timer.start()
 
     def show_state(self, state: EngineState) -> None:
         """Show what the engine is doing."""
@@ -53,6 +60,7 @@ class ProgressBox(QWidget):
         self._update()
 
     def _update(self) -> None:
+        self._timer.stop()
         progress, state = self._progress, self._state
         self.cancel.setEnabled(state is EngineState.RUNNING)
         busy = state in (EngineState.RUNNING, EngineState.LOADING, EngineState.CANCELLING)

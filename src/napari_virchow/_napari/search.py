@@ -23,7 +23,7 @@ from napari_virchow._napari.link import Links
 from napari_virchow._napari.parts import style
 from napari_virchow._napari.search_more import SearchMore
 from napari_virchow._napari.search_page import SearchPage
-from napari_virchow._napari.search_results import SearchResults
+from napari_virchow._napari.search_results import ANSWER_MS, SearchResults
 from napari_virchow._napari.selection_link import selection_link
 from napari_virchow._napari.shift_click import ShiftClick
 from napari_virchow._napari.tasks import Tasks
@@ -334,7 +334,7 @@ class SearchWidget(QWidget):
         )
         self.page.options.show_options(query.options)
         self.results.show_marks()
-        self.results.draw_squares()
+        self.results.draw_squares(within_ms=ANSWER_MS)
 
     def _on_labels(self, labels: LabelSet) -> None:
         self.results.labels = labels

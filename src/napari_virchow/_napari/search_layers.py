@@ -185,7 +185,10 @@ class SearchLayers(QObject):
                 layer.data[:] = data  # much cheaper than another array
                 layer.refresh(thumbnail=False, extent=False, highlight=False)
             else:
-                layer.data = data
+                # What lies on the slide leaves the viewer as large as it is. To find that out
+                # takes napari longer than all else here.
+                with layer.events.data.blocker():
+                    layer.data = data
             if layer.visible != visible:
                 layer.visible = visible
             return True

@@ -20,6 +20,7 @@ from napari_virchow.slide import Slide
 from napari_virchow.tiles import Tile, TileGrid
 
 SOON_MS = 10
+ANSWER_MS = 120  # most answers are there by then, and bring the squares of the query along
 
 
 class SearchResults(QObject):
@@ -154,11 +155,13 @@ class SearchResults(QObject):
                 marks[at] = marks.get(at, Mark())._replace(sign=sign)
         self._page.gallery.set_marks(marks)
 
-    def draw_squares(self, dragged: Sequence[Tile] = (), positive: bool = True) -> None:
+    def draw_squares(
+        self, dragged: Sequence[Tile] = (), positive: bool = True, *, within_ms: int = SOON_MS
+    ) -> None:
         """Draw hits, examples and what is being picked on the slide, in a moment."""
         self._dragged = dragged, positive
-        if not self._due.isActive():
-            self._due.start(SOON_MS)
+        if not self._due.isActive() or within_ms < self._due.remainingTime():
+            self._due.start(within_ms)
 
     def _draw_squares(self) -> None:
         dragged, positive = self._dragged

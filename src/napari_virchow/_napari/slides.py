@@ -17,7 +17,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLineEdit,
     QMenu,
-    QProgressBar,
     QStackedWidget,
     QVBoxLayout,
     QWidget,
@@ -25,7 +24,7 @@ from qtpy.QtWidgets import (
 
 from napari_virchow._napari.link import Links
 from napari_virchow._napari.open_slide import FILTER, PLUGIN, open_in_background
-from napari_virchow._napari.parts import MIN_WIDTH, Note, button, heading, style
+from napari_virchow._napari.parts import MIN_WIDTH, Bar, Note, button, heading, style
 from napari_virchow._napari.slide_shelf import Shelf, ShelfModel
 from napari_virchow._napari.tasks import Tasks
 from napari_virchow._napari.thumbnails import Thumbnails
@@ -92,7 +91,7 @@ class SlidesWidget(QWidget):
         self.find.setAccessibleName("Filter by name")
         self.shelf = Shelf(self.model, self.thumbnails)
         self.count, self.alert = Note(), Note(alert=True)
-        self.bar = QProgressBar()
+        self.bar = Bar()
         self.bar.hide()
         self._buttons()
         self.pages = QStackedWidget()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from napari_virchow._napari.parts import Note, button
+from napari_virchow._napari.parts import Bar, Note, button
 
 
 class TaskRow(QWidget):
@@ -12,7 +12,7 @@ class TaskRow(QWidget):
 
     def __init__(self, what: str) -> None:
         super().__init__()
-        self.bar = QProgressBar()
+        self.bar = Bar()
         self.bar.setTextVisible(False)
         self.bar.setAccessibleName(f"Progress of {what}")
         self.cancel = button("Cancel", f"Stop {what}; what was there before stays")

@@ -284,15 +284,15 @@ class Classification:
             generation, focus, given = self._generation, self._focus, self._given
         encoder = self._session.encoder
         if focus is None or encoder is None:
-            return self._empty("Choose a slide and an encoder to begin.")
+            return self._empty(focus, "Choose a slide and an encoder to begin.")
         projection = None if given is None else given.projection
         bank = self._up_to_date_bank(focus, encoder.identity, projection)
         if len(bank) == 0:
-            return self._empty("Nothing is embedded here yet: look at tissue for a moment.")
+            return self._empty(focus, "Nothing is embedded here yet: look at tissue for a moment.")
         training = gather(self.labels, bank, self._elsewhere)
         classifier = given or train_live(self.labels, bank, training, self._temperature)
         if classifier is None:
-            return self._empty("Label a tile to see what looks like it.")
+            return self._empty(focus, "Label a tile to see what looks like it.")
         _, features, compact = bank.snapshot()
         predictions = classifier.predict_features(features, compact, glass=bank.glass)
         names = {c.id: c.name for c in classifier.classes}
@@ -320,8 +320,10 @@ class Classification:
             self._assessor.put(lambda: self._assess(*again), delay=pause, push_back=asked)
         return None
 
-    def _empty(self, sentence: str) -> None:
+    def _empty(self, focus: _Focus | None, sentence: str) -> None:
         with self._lock:
+            if self._focus != focus:  # a map of another grid is on its way
+                return
             self.painted = self.assessment = self.classifier = None
         self.emptied.emit(sentence)
 

@@ -334,17 +334,7 @@ def _describe(plan: ImportPlan, facts: Mapping[str, Any], frame: Frame) -> str:
     verb = "would be" if facts["dry_run"] else "are"
     lines = [f"{facts['objects']} objects in {facts['file']} (frame: {frame.name})"]
     lines += [f"  {len(tiles)} tiles {verb} {name}" for name, tiles in plan.tiles.items()]
-    if plan.conflicts:
-        lines.append(f"  {len(plan.conflicts)} tiles lie in two classes and get no label")
-    if plan.relabelled:
-        lines.append(f"  {len(plan.relabelled)} tiles had another label, which undo brings back")
-    lines += [f"  {n} objects of {name} are left out" for name, n in plan.ignored.items()]
-    if plan.unclassified:
-        lines.append(f"  {plan.unclassified} objects have no class and are left out")
-    if plan.without_area:
-        lines.append(f"  {plan.without_area} points or lines are left out")
-    for name, (ours, theirs) in plan.recolored.items():
-        lines.append(f"  {name} keeps its colour {ours}; in QuPath it is {theirs}")
+    lines += [f"  {note}" for note in plan.notes()]
     for problem in facts["malformed"]:
         lines.append(f"  cannot be read: number {problem['index']}, as {problem['reason']}")
     return "\n".join(lines)

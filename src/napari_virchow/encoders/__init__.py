@@ -39,6 +39,8 @@ from napari_virchow.encoders.weights import (
 )
 
 if TYPE_CHECKING:
+    import torch
+
     from napari_virchow.encoders.vit import ViT
 
 __all__ = [
@@ -185,7 +187,7 @@ def load_encoder(
         A local ``.safetensors``, ``.bin`` or ``.pth`` file, or a folder with one, instead of the
         hub; for encoders that are not downloadable also the https address of an Azure endpoint.
     device : str
-        "auto", "cpu", "mps", "cuda" or "cuda:1".
+        "auto", "cpu", "openvino", "mps", "cuda" or "cuda:1".
     pooling : {"class", "class+mean"}, optional
         Instead of the row's own.
     token : str, optional
@@ -351,15 +353,12 @@ def _vit_encoder(
 
     device, note = where
     dtype = devices.choose_precision(device)
-    try:
-        model = model.lower(dtype).to(device)
-    except RuntimeError as error:
-        if not devices.is_out_of_memory(error):
-            raise
-        raise EncoderUnavailable(
-            f"the weights of {spec.title} do not fit in the memory of {device}: "
-            "choose the device 'cpu' or a smaller encoder."
-        ) from error
+    if device == "openvino":
+        from napari_virchow.encoders.openvino import openvino_embedder
+
+        embed = openvino_embedder(model, spec, pooling, dtype)
+    else:
+        embed = vit_embedder(_placed(model, spec, device, dtype), spec, pooling, device)
     return Encoder(
         spec=spec,
         pooling=pooling,
@@ -369,6 +368,19 @@ def _vit_encoder(
         precision=str(dtype).removeprefix("torch."),
         weights_hash=weights_hash,
         batch_size=devices.choose_batch_size(model.config, device, dtype, spec.input_px),
-        embed_batch=vit_embedder(model, spec, pooling, device),
+        embed_batch=embed,
         random=random,
     )
+
+
+def _placed(model: ViT, spec: EncoderSpec, device: str, dtype: torch.dtype) -> ViT:
+    """Put a model on a device, its matrix products in `dtype`."""
+    try:
+        return model.lower(dtype).to(device)
+    except RuntimeError as error:
+        if not devices.is_out_of_memory(error):
+            raise
+        raise EncoderUnavailable(
+            f"the weights of {spec.title} do not fit in the memory of {device}: "
+            "choose the device 'cpu' or a smaller encoder."
+        ) from error

@@ -237,13 +237,14 @@ def vit_embedder(model: ViT, spec: EncoderSpec, pooling: Pooling, device: str) -
             class_token, patches = model(images * scale + shift)
             if patches.shape[1] != patches_wanted:
                 raise ValueError(f"{spec.name} made {patches.shape[1]} patches of a tile")
-            pooled = _pool(class_token, patches, pooling)
+            pooled = pool(class_token, patches, pooling)
             return cast("NDArray[np.float32]", pooled.float().cpu().numpy())
 
     return embed
 
 
-def _pool(class_token: Tensor, patches: Tensor, pooling: Pooling) -> Tensor:
+def pool(class_token: Tensor, patches: Tensor, pooling: Pooling) -> Tensor:
+    """Return the embeddings: (n, width) class tokens, with the mean of the patches if wanted."""
     if pooling == "class":
         return class_token
     return torch.cat([class_token, patches.mean(dim=1)], dim=-1)

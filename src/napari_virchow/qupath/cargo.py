@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -13,7 +13,7 @@ from napari_virchow.qupath.classes import PathClass
 from napari_virchow.qupath.export import (
     Measurements,
     SlideTiles,
-    as_tiles,
+    labelled_tiles,
     prediction_columns,
     region_objects,
     tile_features,
@@ -49,11 +49,13 @@ class Piece(NamedTuple):
     n: int
 
 
-Cargo = What | TilesToPush | Sequence[PathObject]
+Cargo = What | TilesToPush | Sequence[PathObject] | Callable[[], Sequence[PathObject]]
 
 
 def gather(session: Session, slide: Slide, what: Cargo) -> list[TilesToPush] | list[PathObject]:
-    """Return what is meant by "labels", "predictions" or "regions"; anything else as it is.
+    """Return what is meant by "labels", "predictions" or "regions", or what a callable returns.
+
+    Tiles and objects are returned as they are.
 
     Raises
     ------
@@ -62,6 +64,8 @@ def gather(session: Session, slide: Slide, what: Cargo) -> list[TilesToPush] | l
     """
     if isinstance(what, TilesToPush):
         return [what]
+    if callable(what):
+        what = what()
     if not isinstance(what, str):
         return list(what)
     if what == "labels":
@@ -121,10 +125,9 @@ def _labels(session: Session, slide: Slide) -> list[TilesToPush]:
     cargo = []
     for name in labels.grids(slide.identity):
         marked = labels.get(slide.identity, name)
-        tiles = sorted(marked)
-        where = SlideTiles(slide.identity, _grid_named(slide, name), as_tiles(tiles))
-        ids = np.array([marked[tile] for tile in tiles], np.intp)
-        used = tuple(c for c in labels.classes if c.id in set(marked.values()))
+        tiles, ids = labelled_tiles(marked)
+        where = SlideTiles(slide.identity, _grid_named(slide, name), tiles)
+        used = tuple(c for c in labels.classes if c.id in ids)
         cargo.append(TilesToPush(where, ids, used))
     if not count(cargo):
         raise LiveError(f"{slide.name} has no labels to push; label some tiles first.")

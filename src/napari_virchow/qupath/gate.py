@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from napari_virchow.qupath.classes import PathClass, default_color, packed_of_rgb, rgb_of_packed
 from napari_virchow.qupath.groovy import BRIDGE
 from napari_virchow.qupath.live_facts import LinkLost, LiveError, QuPathImage
+from napari_virchow.qupath.wire import SILENT_S, Knock, pulse
 
-# How long QuPath may take to greet, to answer a question, and for thousands of objects
-GREET_S, ANSWER_S, LONG_S = 2.5, 15.0, 60.0
+# How long QuPath may take to greet and to answer a question; for thousands of objects, while it
+# answers another one in between (see `pulse`); and to show, after a failure, that it is there
+GREET_S, ANSWER_S, LONG_S, THERE_S = 2.3, 2.3, 600.0, 0.3
 PULL_CHUNK = 5000
 INSTALL = "The live link needs py4j: run pip install 'napari-virchow[qupath]'."
 
@@ -27,7 +31,7 @@ class _Py4jNoise(logging.Filter):
 
 
 class Gate:
-    """An open connection to QuPath. Not for several threads, but for `abort`.
+    """A connection to QuPath, once `open`. Not for several threads, but for `abort`.
 
     Parameters
     ----------
@@ -35,17 +39,16 @@ class Gate:
         Where the gateway of QuPath's py4j extension listens.
     token : str
         As set when it was started; empty for none.
-
-    Raises
-    ------
-    LiveError
-        If nobody answers there, or not as QuPath does, or the token is refused.
     """
 
     def __init__(self, host: str, port: int, token: str = "") -> None:
-        self._address = (host, port)
+        self._address = self._reached = (host, port)  # the latter in numbers, once `open`
+        self._token = token
+        self._knock = Knock(host, port)
         self._sockets: list[socket.socket] = []
         self._seconds = GREET_S
+        self._aborted = False
+        self._unused: deque[str] = deque()  # what QuPath may forget, by py4j's name for it
         self._gateway: Any = None
         self._entry: Any = None
         self._qupath: Any = None
@@ -53,13 +56,25 @@ class Gate:
         self._noise = _Py4jNoise()
         for logger in _loggers():
             logger.addFilter(self._noise)
+
+    def open(self) -> Gate:
+        """Connect, and return the gate itself; it is closed again if that fails.
+
+        Raises
+        ------
+        LiveError
+            If nobody answers there, or not as QuPath does, or the token is refused.
+        """
+        deadline = time.monotonic() + GREET_S
         try:
-            self._knock()
-            self._gateway = self._opened(token)
-            self._enter(token)
+            self._reached = self._answering()
+            self._seconds = max(0.1, deadline - time.monotonic())
+            self._open_gateway(*self._reached)
+            self._enter(deadline)
         except BaseException:
             self.close()
             raise
+        return self
 
     def image(self) -> QuPathImage | None:
         """Return what QuPath shows now, or None."""
@@ -97,7 +112,7 @@ class Gate:
 
     def add_classes(self, classes: Sequence[PathClass]) -> int:
         """Add classes that QuPath has not; those it has keep their colour. Returns how many."""
-        with self._asking():
+        with self._asking(long=True):  # QuPath's screen may be busy
             there = self._qupath.getAvailablePathClasses()
             return sum(
                 int(self._bridge.addClass(there, one.name, packed_of_rgb(_color(one))))
@@ -106,7 +121,7 @@ class Gate:
 
     def objects(self, what: str) -> Iterator[str]:
         """Yield GeoJSON texts of the "annotations", the "selected" objects or "all"."""
-        with self._asking(LONG_S):
+        with self._asking(long=True):
             hierarchy = self._hierarchy()
             if what == "annotations":
                 found = hierarchy.getAnnotationObjects()
@@ -117,7 +132,7 @@ class Gate:
             texts = self._entry.toFeatureCollections(found, PULL_CHUNK)
             n = len(texts)
         for number in range(n):
-            with self._asking(LONG_S):
+            with self._asking(long=True):
                 text = str(texts[number])
             yield text
 
@@ -139,7 +154,7 @@ class Gate:
         -------
         added, replaced : int
         """
-        with self._asking(LONG_S):
+        with self._asking(long=True):
             added, replaced = self._bridge.merge(hierarchy, self._entry.toPathObjects(text))
             return int(added), int(replaced)
 
@@ -151,7 +166,7 @@ class Gate:
 
     def look(self, x: float, y: float, downsample: float) -> tuple[float, ...] | None:
         """Move QuPath's view, and return what it has become, as `view` does."""
-        with self._asking():
+        with self._asking(long=True):  # QuPath's screen may be busy
             viewer = self._entry.getCurrentViewer()
             if viewer is None:
                 return None
@@ -159,6 +174,8 @@ class Gate:
 
     def abort(self) -> None:
         """Make the call that is under way fail, and all that follow; from any thread."""
+        self._aborted = True
+        self._knock.give_up()
         self._forget()
         for one in list(self._sockets):
             try:
@@ -168,7 +185,6 @@ class Gate:
 
     def close(self) -> None:
         """Hang up. Safe to call twice."""
-        self._bridge = self._qupath = self._entry = None  # which lets QuPath forget them
         self._forget()
         if self._gateway is not None:
             self._gateway.close()
@@ -178,10 +194,10 @@ class Gate:
         for logger in _loggers():
             logger.removeFilter(self._noise)
 
-    def _knock(self) -> None:
+    def _answering(self) -> tuple[str, int]:
         host, port = self._address
         try:
-            socket.create_connection(self._address, GREET_S).close()
+            return self._knock.wait(GREET_S)
         except ConnectionRefusedError as error:
             raise LiveError(
                 f"Nothing answers at {host}:{port}: start the gateway in QuPath (Extensions › "
@@ -190,20 +206,18 @@ class Gate:
         except (OSError, OverflowError, UnicodeError) as error:
             raise LiveError(f"{host}:{port} cannot be reached ({error}); check them.") from error
 
-    def _opened(self, token: str) -> Any:
+    def _open_gateway(self, address: str, port: int) -> None:
         try:
-            from py4j.java_gateway import GatewayConnection, GatewayParameters, JavaGateway
+            from py4j.java_gateway import GatewayParameters, JavaGateway
         except ImportError as error:
             raise LiveError(INSTALL) from error
-        host, port = self._address
-        parameters = GatewayParameters(
-            address=host, port=port, auth_token=token or None, read_timeout=GREET_S
-        )
-        gateway = JavaGateway(gateway_parameters=parameters)
-        client = gateway._gateway_client
+        token = self._token or None
+        parameters = GatewayParameters(address=address, port=port, auth_token=token)
+        self._gateway = JavaGateway(gateway_parameters=parameters)
+        client = self._gateway._gateway_client
 
         def recorded() -> Any:
-            connection = GatewayConnection(parameters, client.gateway_property)
+            connection = self._connection(self._seconds)
             self._sockets.append(connection.socket)  # before it is open: `close` closes it anyway
             connection.start()
             connection.socket.settimeout(self._seconds)
@@ -213,9 +227,21 @@ class Gate:
 
         # py4j has no other way to bound a call, or to end one that another thread waits for.
         client._create_connection = recorded
-        return gateway
+        # py4j would tell QuPath so in the thread that happens to find the garbage: the window's.
+        client.garbage_collect_object = self._unused.append
+        if self._aborted:
+            self._forget()
 
-    def _enter(self, token: str) -> None:
+    def _connection(self, seconds: float) -> Any:
+        """Return a new connection, yet to be started, that waits so long for an answer."""
+        from py4j.java_gateway import GatewayConnection
+
+        client = self._gateway._gateway_client
+        connection = GatewayConnection(client.gateway_parameters, client.gateway_property)
+        connection.socket.settimeout(seconds)
+        return connection
+
+    def _enter(self, deadline: float) -> None:
         """Take up the conversation; what goes wrong here is the token, or another program."""
         from py4j.protocol import Py4JAuthenticationError, Py4JError, Py4JJavaError
 
@@ -230,26 +256,34 @@ class Gate:
             ) from error
         except (Py4JError, OSError, LookupError, ValueError, TypeError) as error:
             # also what py4j stumbles over when another program answers something of its own
-            if token:
-                raise LiveError(
-                    f"What answers at {host}:{port} is not QuPath's gateway; check the port."
-                ) from error
-            raise LiveError(
-                f"QuPath at {host}:{port} asks for a token, or another program answers there: give "
-                "the token that the gateway was started with, or correct the port."
-            ) from error
+            raise LiveError(self._stranger(silent=time.monotonic() >= deadline)) from error
         if self._qupath is None:
             raise LiveError("QuPath has no window yet; wait until it has started.")
-        self._bound(ANSWER_S)
         try:
-            self._bridge = self._qupath.runScript(None, BRIDGE)
+            with self._long():
+                self._bridge = self._qupath.runScript(None, BRIDGE)
         except Py4JJavaError as error:
             raise LiveError(
                 f"QuPath could not run the script of the link ({_reason(error)}); it needs "
                 "QuPath 0.4 or later."
             ) from error
         except (Py4JError, OSError) as error:
-            raise self._lost(ANSWER_S) from error
+            raise self._lost() from error
+
+    def _stranger(self, *, silent: bool) -> str:
+        """Return what is wrong where no gateway answers as QuPath's does."""
+        host, port = self._address
+        if silent:
+            return (
+                f"What listens at {host}:{port} does not answer: restart QuPath if it hangs, or "
+                "correct the port."
+            )
+        if self._token:
+            return f"What answers at {host}:{port} is not QuPath's gateway; check the port."
+        return (
+            f"QuPath at {host}:{port} asks for a token, or another program answers there: give "
+            "the token that the gateway was started with, or correct the port."
+        )
 
     def _hierarchy(self) -> Any:
         data = self._qupath.getImageData()
@@ -258,13 +292,15 @@ class Gate:
         return data.getHierarchy()
 
     @contextmanager
-    def _asking(self, seconds: float = ANSWER_S) -> Iterator[None]:
+    def _asking(self, *, long: bool = False) -> Iterator[None]:
         """Bound the calls inside, and turn what py4j raises into a sentence."""
         from py4j.protocol import Py4JError, Py4JJavaError
 
-        self._bound(seconds)
+        self._bound(ANSWER_S)
         try:
-            yield
+            self._tell_unused()
+            with self._long() if long else nullcontext():
+                yield
         except Py4JJavaError as error:
             raise LiveError(f"QuPath could not do this: {_reason(error)}.") from error
         except (Py4JError, OSError) as error:
@@ -272,7 +308,31 @@ class Gate:
                 raise LiveError(
                     "This QuPath does not know what was asked; the link needs QuPath 0.4 or later."
                 ) from error
-            raise self._lost(seconds) from error
+            raise self._lost() from error
+
+    def _tell_unused(self) -> None:
+        """Let QuPath forget what is no longer needed here."""
+        from py4j import protocol
+
+        client = self._gateway._gateway_client
+        what = protocol.MEMORY_COMMAND_NAME + protocol.MEMORY_DEL_SUBCOMMAND_NAME
+        while self._unused:
+            name = self._unused.popleft()
+            if name == protocol.ENTRY_POINT_OBJECT_ID:
+                continue
+            answer = client.send_command(f"{what}{name}\n{protocol.END_COMMAND_PART}")
+            if protocol.is_error(answer)[0]:
+                raise protocol.Py4JError("no answer")
+
+    @contextmanager
+    def _long(self) -> Iterator[None]:
+        """Let the calls inside take their time, as long as QuPath lives."""
+        self._bound(LONG_S)
+        try:
+            with pulse(lambda: self._connection(SILENT_S), self.abort):
+                yield
+        finally:
+            self._bound(ANSWER_S)
 
     def _bound(self, seconds: float) -> None:
         self._seconds = seconds
@@ -286,18 +346,19 @@ class Gate:
         if self._gateway is not None:
             self._gateway._gateway_client.is_connected = False
 
-    def _lost(self, seconds: float) -> LinkLost:
+    def _lost(self) -> LinkLost:
         self._forget()
         host, port = self._address
         try:
-            socket.create_connection(self._address, 0.3).close()
+            socket.create_connection(self._reached, THERE_S).close()
         except OSError:
             return LinkLost(
                 f"QuPath at {host}:{port} is gone: it was closed, or its gateway was stopped; "
                 "connect again when it is back."
             )
         return LinkLost(
-            f"QuPath at {host}:{port} hung up, or did not answer for {seconds:g} s; connect again."
+            f"QuPath at {host}:{port} hung up or does not answer any more; connect again when it "
+            "does."
         )
 
 

@@ -57,6 +57,23 @@ class ImportPlan:
         """How many tiles would have a label from it."""
         return sum(len(tiles) for tiles in self.tiles.values())
 
+    def notes(self) -> list[str]:
+        """Return what somebody should know beside the tiles of each class, a sentence each."""
+        said = []
+        if self.conflicts:
+            said.append(f"{len(self.conflicts):,} tiles lie in two classes and get no label.")
+        if self.relabelled:
+            n = len(self.relabelled)
+            said.append(f"{n:,} tiles have another label so far, which undo brings back.")
+        said += [f"{n:,} objects of {name} are left out." for name, n in self.ignored.items()]
+        if self.unclassified:
+            said.append(f"{self.unclassified:,} objects without a class are left out.")
+        if self.without_area:
+            said.append(f"{self.without_area:,} points or lines are left out.")
+        for name, (ours, theirs) in self.recolored.items():
+            said.append(f"{name} keeps its colour {ours} ({theirs} in QuPath).")
+        return said
+
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain values: counts, and tiles as [row, col]."""
         return {

@@ -35,6 +35,7 @@ from napari_virchow.qupath.objects import PathObject
 from napari_virchow.qupath.placing import to_slide
 from napari_virchow.qupath.reading import Problem
 from napari_virchow.qupath.same_image import Known, match, open_location
+from napari_virchow.qupath.steps import many_kept
 
 if TYPE_CHECKING:
     from napari_virchow.session import Session
@@ -121,9 +122,10 @@ class LiveLink:
 
         Parameters
         ----------
-        what : str, TilesToPush or sequence of PathObject
+        what : str, TilesToPush, sequence of PathObject or callable
             "labels", "predictions" or "regions" of the slide that QuPath shows; or tiles or
-            objects on that slide, in level-0 pixels.
+            objects on that slide, in level-0 pixels, or what returns such objects: many of them
+            take a while to list, which is better done on the link's thread.
         """
         self._put(lambda: self._task("push", lambda: self._push(what)))
 
@@ -231,7 +233,8 @@ class LiveLink:
         self._say(status=LinkStatus.CONNECTING, address=f"{host}:{port}", error="")
         gate = Gate(host, port, token)
         with self._changed:
-            self._gate = gate
+            self._gate = gate  # before it is open, so that `disconnect` can end the wait for it
+        gate.open()
         self._take_image()
         self._say(status=LinkStatus.ON)
         self._recolor()
@@ -328,14 +331,15 @@ class LiveLink:
         objects: list[PathObject] = []
         problems: list[Problem] = []
         before = gate.key()
-        for text in gate.objects(what):
-            found = parse_geojson(text, "what QuPath sent")
-            start = len(objects) + len(problems)
-            problems += [Problem(start + p.index, p.reason) for p in found.problems]
-            objects += to_slide(found.objects, frame)
-            self._say(done=len(objects), wanted=len(objects))
-            if self._cancelled:
-                return
+        with many_kept():
+            for text in gate.objects(what):
+                found = parse_geojson(text, "what QuPath sent")
+                start = len(objects) + len(problems)
+                problems += [Problem(start + p.index, p.reason) for p in found.problems]
+                objects += to_slide(found.objects, frame)
+                self._say(done=len(objects), wanted=len(objects))
+                if self._cancelled:
+                    return
         selected = gate.selected()
         self._still(gate, before, "Nothing was taken over; pull again.")
         self.pulled.emit(Pulled(slide.identity, tuple(objects), selected, frame, tuple(problems)))
@@ -359,7 +363,8 @@ class LiveLink:
                     break
         except LiveError as error:
             kind = type(error)
-            raise kind(f"{error} {sent} of {wanted} objects had arrived.") from error
+            at_least = "At least " if kind is LinkLost else ""
+            raise kind(f"{error} {at_least}{sent} of {wanted} objects had arrived.") from error
         seconds = time.perf_counter() - began
         self.pushed.emit(Pushed(slide.identity, sent, wanted, added, replaced, seconds))
 
