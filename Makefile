@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-XVFB   := xvfb-run -a -s "-screen 0 1920x1200x24 +extension GLX"
+SCREEN := -screen 0 1920x1200x24 +extension GLX
+XVFB   := xvfb-run -a -s "$(SCREEN)"
 CPU_WHEELS := https://download.pytorch.org/whl/cpu
 CODE   := src tests benchmarks
 
@@ -17,9 +18,10 @@ LIBRARIES := libEGL.so.1:libegl1 libGL.so.1:libgl1 libdbus-1.so.3:libdbus-1-3 \
 VIRTUAL_DISPLAY := xvfb-run:xvfb xauth:xauth
 HEADLESS := $(if $(filter Darwin,$(shell uname -s)),,$(if $(DISPLAY)$(WAYLAND_DISPLAY),,yes))
 
-# As many processes of tests as there are cores, but each holds torch: 4 at most. More threads of
-# linear algebra than that would only wait for each other.
+# As many processes of tests as there are cores, but each holds torch and napari: 4 at most. More
+# threads than that, in Mesa too, would only wait for each other.
 WORKERS = $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? cores : 4)))
+ONE_THREAD = export OMP_NUM_THREADS=1 LP_NUM_THREADS=1
 
 # Every run of the tests has settings, store and caches of its own, and leaves none behind.
 ISOLATED = home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && mkdir "$$home/runtime" && \
@@ -51,13 +53,15 @@ lint: $(READY)  ## Check style and types
 	$(BIN)/mypy
 
 test-core: $(READY) libraries-headless  ## Run the tests that need no window
-	@$(ISOLATED) && export QT_QPA_PLATFORM=offscreen OMP_NUM_THREADS=1 && set -x && \
+	@$(ISOLATED) && $(ONE_THREAD) QT_QPA_PLATFORM=offscreen && set -x && \
 	$(BIN)/npe2 validate napari-virchow --imports && \
 	$(BIN)/pytest -m "not gui" -n $(WORKERS) --dist worksteal
 
+# Each process has a display of its own: a display has one keyboard, one cursor, one clipboard. It
+# ends with its last window (-terminate), for xdist kills its processes and leaves nobody to end it.
 test-gui: $(READY) libraries-headless  ## Run the tests that open real windows
-	@$(ISOLATED) && unset WAYLAND_DISPLAY QT_QPA_PLATFORM && set -x && \
-	$(XVFB) $(BIN)/pytest -m gui
+	@$(ISOLATED) && $(ONE_THREAD) && unset WAYLAND_DISPLAY QT_QPA_PLATFORM && set -x && \
+	$(BIN)/pytest -m gui --tx '$(WORKERS)*popen//python=xvfb-run -a -s "$(SCREEN) -terminate" $(BIN)/python' --dist worksteal
 
 bench: $(READY)  ## Measure everything that has a target: benchmarks/results/table.md and .json
 	@$(BIN)/python benchmarks/run_all.py
