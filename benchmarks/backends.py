@@ -1,9 +1,9 @@
 """Which way of computing a network is fastest on this processor, and how near it stays to float32.
 
-    python benchmarks/backends.py [--encoders kaiko-s16 virchow2] [--rounds 5] [--json]
+    python benchmarks/backends.py [--encoders kaiko-s16 virchow2] [--rounds 5] [--compile] [--json]
 
-Torch as it is (in float32 and bfloat16) and compiled, OpenVINO, and ONNX Runtime where it and `onnx`
-are installed. Weights are random; of a deep network a few blocks do: all are the same. The ways take
+Torch as it is (in float32 and bfloat16), compiled where that is asked for (compiling takes minutes),
+OpenVINO, and ONNX Runtime where it and `onnx` are installed. Weights are random; of a deep network a few blocks do: all are the same. The ways take
 turns, forwards and backwards, so that a noisy machine is noisy for all; the median counts. Tiles per
 second are of the whole network by its GFLOP, and beside them tiles per second of processor time.
 """
@@ -36,14 +36,15 @@ WORK_GFLOP = 200  # of a batch: half a second or so
 Embed = Callable[[np.ndarray], np.ndarray]
 
 
-def ways(spec: EncoderSpec) -> Iterator[tuple[str, Embed]]:
+def ways(spec: EncoderSpec, *, compiles: bool) -> Iterator[tuple[str, Embed]]:
     """Yield every way of computing a network that works here, the exact one first."""
     config = spec.architecture
     yield "torch, float32", vit_embedder(random_vit(config), spec, "class", "cpu")
     lowered = random_vit(config).lower(torch.bfloat16)
     yield "torch, bfloat16", vit_embedder(lowered, spec, "class", "cpu")
-    compiled = torch.compile(random_vit(config).lower(torch.bfloat16), dynamic=False)
-    yield "torch.compile, bfloat16", vit_embedder(compiled, spec, "class", "cpu")
+    if compiles:
+        compiled = torch.compile(random_vit(config).lower(torch.bfloat16), dynamic=False)
+        yield "torch.compile, bfloat16", vit_embedder(compiled, spec, "class", "cpu")
     if importlib.util.find_spec("openvino"):
         for dtype in (torch.float32, torch.bfloat16):
             embed = openvino_embedder(random_vit(config), spec, "class", dtype)
@@ -74,7 +75,9 @@ def onnx_embedder(spec: EncoderSpec) -> Embed:
     return embed
 
 
-def measure(name: str, rounds: int, peaks: dict[str, float]) -> list[dict[str, Any]]:
+def measure(
+    name: str, rounds: int, peaks: dict[str, float], *, compiles: bool
+) -> list[dict[str, Any]]:
     """Time all ways of one network in turns."""
     spec, whole = SPECS[name], SPECS[name].architecture
     config = replace(whole, depth=BLOCKS) if whole.depth > 12 else whole
@@ -83,7 +86,7 @@ def measure(name: str, rounds: int, peaks: dict[str, float]) -> list[dict[str, A
     tiles = np.random.default_rng(5).integers(0, 256, (n, 224, 224, 3), np.uint8)
     found, missing = {}, {}
     exact = None
-    for way, embed in ways(spec):
+    for way, embed in ways(spec, compiles=compiles):
         try:
             made = embed(tiles)
         except Exception as error:  # noqa: BLE001  # such as no compiler: said in the table
@@ -123,10 +126,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoders", nargs="+", default=["kaiko-s16", "virchow2"])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--compile", action="store_true", help="torch.compile too")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     peaks = limits("cpu")
-    rows = [row for name in given.encoders for row in measure(name, given.rounds, peaks)]
+    rows = [
+        row
+        for name in given.encoders
+        for row in measure(name, given.rounds, peaks, compiles=given.compile)
+    ]
     if given.json:
         print(json.dumps({"limits": peaks, "rows": rows}, indent=1))
         return
