@@ -42,10 +42,8 @@ def openvino_embedder(model: ViT, spec: EncoderSpec, pooling: Pooling, dtype: to
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     example = torch.zeros(2, spec.input_px, spec.input_px, 3, dtype=torch.uint8)
-    with (
-        warnings.catch_warnings()
-    ):  # tracing takes the size of a tile for granted: it never changes
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing takes the tile's size for granted: it is fixed
         whole = _Whole(model, spec, pooling).eval()
         decoder = TorchScriptPythonDecoder(torch.jit.trace(whole, example))  # type: ignore[no-untyped-call]
         frontend = FrontEndManager().load_by_framework("pytorch")
