@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
-_place = tempfile.TemporaryDirectory(prefix="napari-virchow-")  # until Python ends
-os.environ["NAPARI_CONFIG"] = f"{_place.name}/settings.yaml"
-os.environ["NAPARI_VIRCHOW_STORE"] = f"{_place.name}/store"  # nobody's own: it is emptied
+_place = tempfile.mkdtemp(prefix="napari-virchow-")
+atexit.register(shutil.rmtree, _place, ignore_errors=True)
+os.environ["NAPARI_CONFIG"] = f"{_place}/settings.yaml"
+os.environ["NAPARI_VIRCHOW_STORE"] = f"{_place}/store"  # nobody's own: it is emptied
 
 import napari  # noqa: E402
-from qtpy.QtCore import Qt, QTimer  # noqa: E402
-from qtpy.QtWidgets import QApplication  # noqa: E402
+from qtpy.QtCore import QEventLoop, Qt, QTimer  # noqa: E402
 
 TICK_MS = 5
+LOOK_MS = 2
 
 
 def wait(until: Callable[[], Any], seconds: float = 120.0) -> None:
-    """Let Qt work until something is true."""
+    """Let Qt work until something is true.
+
+    Qt sleeps between: a loop that asks it again and again would keep Python's lock from the threads
+    that read and encode.
+    """
     end = time.perf_counter() + seconds
-    while not until():
-        QApplication.processEvents()
-        if time.perf_counter() > end:
-            raise TimeoutError(until)
+    loop, timer = QEventLoop(), QTimer()
+    timer.timeout.connect(lambda: loop.quit() if until() or time.perf_counter() > end else None)
+    timer.start(LOOK_MS)
+    if not until():
+        loop.exec()
+    timer.stop()
+    if not until():
+        raise TimeoutError(until)
 
 
 def rest(seconds: float) -> None:

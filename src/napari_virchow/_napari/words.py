@@ -71,6 +71,8 @@ def spec_words(spec: EncoderSpec) -> str:
     """Return an encoder's licence and gate in one short line."""
     if spec.architecture is None:
         return f"{spec.licence.split(' (')[0]} · needs no weights"
+    if spec.hub_id is None and spec.gate == "none":  # one of the user's own
+        return f"{spec.licence} · on this machine"
     return f"{spec.licence} · {GATE_WORDS[spec.gate]}"
 
 
