@@ -10,6 +10,7 @@ import tifffile
 from tests.slides import picture, write_svs
 
 from napari_virchow.slide import MissingPixelSize, SlideError, open_slide
+from napari_virchow.slide.chunks import Level, Window, read_windows
 from napari_virchow.tiles import Tile
 
 PIXELS = picture()
@@ -126,10 +127,48 @@ def test_a_damaged_chunk_spoils_only_its_tiles(tmp_path):
         pixels = slide.read_tiles(grid, tiles, on_error=failed.__setitem__)
         assert set(failed) == {Tile(0, 0), Tile(0, 1), Tile(1, 0), Tile(1, 1)}
         assert all("damaged.svs" in str(error) for error in failed.values())
+        assert (pixels[tiles.index(Tile(0, 0))] == 255).all()  # it lies in the damaged chunk only
         clean = pixels[tiles.index(Tile(3, 3))].astype(int)
         assert np.abs(clean - PIXELS[672:896, 672:896]).mean() < 6
         with pytest.raises(SlideError, match=r"damaged\.svs cannot be read"):
             slide.read_tiles(grid, tiles)
+
+
+class Spoilt:
+    """A level of 60 x 50 px in chunks of 20 px: grey, but one is too small and one missing."""
+
+    levels = (Level(60, 50, 1.0),)
+
+    def chunk_size(self, level):
+        return 20, 20
+
+    def order(self, chunk):
+        return 3 * chunk.row + chunk.col
+
+    def prepare(self, chunks):
+        pass
+
+    def decode(self, chunk):
+        if (chunk.row, chunk.col) == (1, 1):
+            raise ValueError("missing")
+        return np.full((10 if chunk.row != 1 else 20, 20, 3), 90, np.uint8)
+
+    def close(self):
+        pass
+
+
+def test_whatever_cannot_be_read_is_white_and_nothing_of_what_was_there_is_left():
+    windows = [Window(0, -5, -5, 70, 60), Window(0, 0, 0, 60, 50)]
+    outs = [np.full((w.height, w.width, 3), 7, np.uint8) for w in windows]
+    errors = read_windows(Spoilt(), windows, outs, Spoilt().decode)
+    assert [str(errors[n]) for n in (0, 1)] == ["missing", "missing"]
+    expected = np.full((50, 60), 255)
+    expected[0:10], expected[20:40], expected[40:50] = 90, 90, 90
+    expected[20:40, 20:40] = 255
+    np.testing.assert_array_equal(outs[1][..., 0], expected)
+    np.testing.assert_array_equal(outs[0][5:55, 5:65, 0], expected)
+    outs[0][5:55, 5:65] = 255
+    assert (outs[0] == 255).all()
 
 
 def test_a_file_that_was_cut_short_names_the_cause(tmp_path):

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from napari_virchow.slide.chunks import (
-    WHITE,
     Chunk,
     ChunkCache,
     Level,
@@ -167,7 +166,7 @@ class Slide:
 
     def read_window(self, window: Window, *, keep: bool = True) -> Pixels:
         """Read a box of whole pixels of one level, and keep its chunks; see `read_region`."""
-        out = np.full((window.height, window.width, 3), WHITE, np.uint8)
+        out = np.empty((window.height, window.width, 3), np.uint8)
         fetch = self._views.get if keep else self._source.decode
         errors = read_windows(self._source, [window], [out], fetch)
         for error in errors.values():
@@ -207,7 +206,7 @@ class Slide:
             If a tile cannot be read and there is no `on_error`.
         """
         side = grid.tile_px
-        out = np.full((len(tiles), side, side, 3), WHITE, np.uint8)
+        out = np.empty((len(tiles), side, side, 3), np.uint8)
         level, (ratio_x, ratio_y) = self._level_for(grid)
         wide, high = _whole(side, ratio_x), _whole(side, ratio_y)
         windows = [self._window(grid, tile, level, wide, high) for tile in tiles]
@@ -283,7 +282,7 @@ class Slide:
         step = max(1, SCRATCH // max((w.width * w.height * 3 for w in windows), default=1))
         for start in range(0, len(windows), step):
             part = windows[start : start + step]
-            whole = [np.full((w.height, w.width, 3), WHITE, np.uint8) for w in part]
+            whole = [np.empty((w.height, w.width, 3), np.uint8) for w in part]
             found = read_windows(self._source, part, whole, self._fetch)
             for number, pixels in enumerate(
                 decoders().map(lambda p: shrink(p, side), whole), start

@@ -171,7 +171,8 @@ def read_windows(
     windows : sequence of Window
         What to read.
     outs : sequence of ndarray of shape (height, width, 3)
-        Where to: one per window. What hangs off the level stays as it is.
+        Where to: one per window; what was in them is overwritten. White is what hangs off the
+        level, and what could not be read.
     fetch : callable
         Gives the pixels of a chunk.
 
@@ -182,6 +183,8 @@ def read_windows(
     """
     users: dict[Chunk, list[int]] = {}
     for number, window in enumerate(windows):
+        if not _inside(window, source.levels[window.level]):
+            outs[number][...] = WHITE
         for chunk in chunks_of(source, window):
             users.setdefault(chunk, []).append(number)
     errors: dict[int, Exception] = {}
@@ -193,7 +196,10 @@ def read_windows(
             except Exception as error:  # noqa: BLE001  # a codec may raise anything; told per window
                 for number in users[chunk]:
                     errors.setdefault(number, error)
-                continue
+                pixels = _NOTHING
+            size = _size(source, chunk)
+            if pixels.shape[0] < size[0] or pixels.shape[1] < size[1]:  # damaged: the rest is white
+                pixels = _padded(pixels, size)
             for number in users[chunk]:
                 paste(source, windows[number], chunk, pixels, outs[number])
 
@@ -201,6 +207,27 @@ def read_windows(
     source.prepare(ordered)
     run_all(work, _shares(ordered))
     return errors
+
+
+_NOTHING: Pixels = np.empty((0, 0, 3), np.uint8)
+
+
+def _inside(window: Window, level: Level) -> bool:
+    right, bottom = window.x + window.width, window.y + window.height
+    return window.x >= 0 and window.y >= 0 and right <= level.width and bottom <= level.height
+
+
+def _size(source: Source, chunk: Chunk) -> tuple[int, int]:
+    """Return the (height, width) of a chunk without what hangs off its level."""
+    level, (wide, high) = source.levels[chunk.level], source.chunk_size(chunk.level)
+    return min(high, level.height - chunk.row * high), min(wide, level.width - chunk.col * wide)
+
+
+def _padded(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    out = np.full((*size, 3), WHITE, np.uint8)
+    part = pixels[: size[0], : size[1]]
+    out[: part.shape[0], : part.shape[1]] = part
+    return out
 
 
 def run_all(work: Callable[[list[Chunk]], None], shares: Iterable[list[Chunk]]) -> None:
