@@ -1,6 +1,6 @@
 """The embedding map, measured: reading and principal components, drawing, UMAP, clusters.
 
-    python benchmarks/mapping.py map|draw|umap|clusters|all [--rows 10000,100000] [--dim 2560]
+    python benchmarks/mapping.py map|draw|umap|clusters|agreement|all [--rows 10000,100000] [--dim 2560]
 
 Prints Markdown; `benchmarks/results/mapping.md` keeps a run. Embeddings are made up: 12 kinds of
 tiles of different size, with 40 directions of variation each. Stores lie in a temporary folder
@@ -186,9 +186,31 @@ def bench_job(title: str, task: str, rows: list[int], options: dict[str, object]
         print(f"| {n:,} | {time.perf_counter() - began:.1f} | {first[0]:.1f} |", flush=True)
 
 
+def bench_agreement() -> None:
+    """How far k-means of the sample slide's tiles agrees with the tissue that was painted."""
+    from classify import cached, sample_data
+    from sklearn.metrics import adjusted_rand_score
+
+    from napari_virchow.classify.features import Projection
+    from napari_virchow.mapping.child import kmeans
+
+    data = cached("sample", sample_data)
+    projection = Projection.fit(data.x)
+    plain = projection.transform(data.x)
+    half = projection.compact(plain)
+    print("\n## Clusters and tissue: sample slide, `texture`, six k-means clusters\n")
+    print("| of | adjusted Rand index |\n|---|---|")
+    for name, features in (
+        (f"{half.shape[1]} half-whitened components", half),
+        ("as many plain ones", np.ascontiguousarray(plain[:, : half.shape[1]])),
+    ):
+        found = kmeans(features, {"n_clusters": len(np.unique(data.y))})
+        print(f"| {name} | {adjusted_rand_score(data.y, found):.2f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["map", "draw", "umap", "clusters", "all"])
+    parser.add_argument("what", choices=["map", "draw", "umap", "clusters", "agreement", "all"])
     parser.add_argument("--rows", default="")
     parser.add_argument("--dim", type=int, default=2560)
     args = parser.parse_args()
@@ -206,6 +228,8 @@ def main() -> None:
             given or [1_000, 10_000, 50_000],
             options,
         )
+    if args.what in ("agreement", "all"):
+        bench_agreement()
     if args.what in ("clusters", "all"):
         bench_job(
             "k-means, 8 clusters",
