@@ -8,9 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from napari_virchow.qupath.live import LiveLink
 
 SOURCES = Path(__file__).parent / "java"
 TOKEN = "a token"
@@ -147,3 +150,13 @@ def _without(what: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(why)
     pytest.skip(why)
+
+
+@contextmanager
+def told_link(session):
+    """A link that notes what it tells; when it is closed, none of its threads is left."""
+    made = LiveLink(session)
+    made.told = Told(made)
+    yield made
+    made.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("virchow-qupath")]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import shapely
 from tests.fakes import FakeSlide
-from tests.qupath_stub import TOKEN, QuPathStub, Told, be_patient, compile_stub
+from tests.qupath_stub import TOKEN, QuPathStub, be_patient, compile_stub, told_link
 
 from napari_virchow.qupath import gate as gates
 from napari_virchow.qupath import live, wire
@@ -49,11 +49,8 @@ def session(tmp_path):
 
 @pytest.fixture
 def link(session):
-    made = LiveLink(session)
-    made.told = Told(made)
-    yield made
-    made.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("virchow-qupath")]
+    with told_link(session) as made:
+        yield made
 
 
 @pytest.fixture

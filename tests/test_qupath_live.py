@@ -8,7 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import shapely
-from tests.qupath_stub import TOKEN, QuPathStub, Told, be_patient, compile_stub, groovy_jars
+from tests.qupath_stub import (
+    TOKEN,
+    QuPathStub,
+    be_patient,
+    compile_stub,
+    groovy_jars,
+    told_link,
+)
 from tests.slides import picture, write_svs
 
 from napari_virchow.labels.edits import LabelClass
@@ -18,7 +25,6 @@ from napari_virchow.qupath.export import SlideTiles, tile_ids
 from napari_virchow.qupath.follow import Follower, is_same
 from napari_virchow.qupath.gate import Gate
 from napari_virchow.qupath.groovy import project_script
-from napari_virchow.qupath.live import LiveLink
 from napari_virchow.qupath.live_facts import Follow, LinkStatus, LinkView, LiveError
 from napari_virchow.qupath.objects import PathObject
 from napari_virchow.qupath.project import Project, ProjectImage
@@ -75,11 +81,8 @@ def session(tmp_path):
 
 @pytest.fixture
 def link(session):
-    made = LiveLink(session)
-    made.told = Told(made)
-    yield made
-    made.close()
-    assert not [t for t in threading.enumerate() if t.name == "virchow-qupath-link"]
+    with told_link(session) as made:
+        yield made
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 _FRAMES = "of the image in QuPath: auto, whole, bounds, bounds+90, …"
-_DEVICES = "auto, cpu, openvino, cuda, cuda:1 or mps"
+DEVICES = "auto, cpu, openvino, cuda, cuda:1 or mps"
 # `UNKNOWN_ABOVE`, which would bring numpy with it into `--help`
 _UNKNOWN_ABOVE = 0.9
 
@@ -30,7 +30,7 @@ def add_embed_arguments(embed: argparse.ArgumentParser) -> None:
         "--slide-mpp", type=_plausible_mpp, metavar="X", help="µm per pixel of the slide itself"
     )
     embed.add_argument("--store", type=Path, metavar="DIR", help="folder for the embeddings")
-    embed.add_argument("--device", type=_device, default="auto", help=_DEVICES)
+    embed.add_argument("--device", type=_device, default="auto", help=DEVICES)
     embed.add_argument("--all-tiles", action="store_true", help="embed glass too")
     away = embed.add_argument_group("slides on servers (pip install '.[remote]')")
     away.add_argument("--cache", type=Path, metavar="DIR", help="folder for what was read of them")
@@ -81,7 +81,7 @@ def add_classify_arguments(commands: Any, run: Callable[[argparse.Namespace], in
     apply.add_argument(
         "--slide-mpp", type=_plausible_mpp, metavar="X", help="µm per pixel of the slide itself"
     )
-    apply.add_argument("--device", type=_device, default="auto", help=_DEVICES)
+    apply.add_argument("--device", type=_device, default="auto", help=DEVICES)
     following = add("next", "Name the tiles whose labels would teach most")
     following.add_argument("--labels", nargs="+", type=Path, required=True, metavar="FILE")
     following.add_argument("--count", type=int, default=8, metavar="N")
@@ -241,5 +241,5 @@ def _number(text: str) -> float:
 
 def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|openvino|mps|cuda(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"must be {_DEVICES}, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be {DEVICES}, got {text!r}")
     return text

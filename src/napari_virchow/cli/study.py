@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from napari_virchow.cli.arguments import add_json
+from napari_virchow.cli.arguments import DEVICES, add_json
 
 Show = Callable[[str], None]
 Answer = tuple[str, dict[str, Any]]
@@ -38,7 +38,7 @@ def add_evaluate_arguments(command: argparse.ArgumentParser) -> None:
         "--pattern", metavar="REGEX", help="for a folder of tiles: (?P<class>…) in their names"
     )
     command.add_argument("--mpp", type=float, metavar="X", help="µm per pixel of tiles at 224 px")
-    command.add_argument("--device", default="auto", help="auto, cpu, openvino, cuda or mps")
+    command.add_argument("--device", default="auto", help=DEVICES)
     command.add_argument("--store", type=Path, metavar="DIR", help="folder of the embeddings")
     command.add_argument(
         "--robust-tiles", type=int, default=200, metavar="N", help="altered tiles; 0 for none"

@@ -28,10 +28,10 @@ from napari_virchow.qupath.geojson import (
 from napari_virchow.qupath.objects import NAMESPACE, PathObject
 from napari_virchow.qupath.regions import merge_tiles
 from napari_virchow.qupath.shapes import rounded
+from napari_virchow.qupath.steps import AT_ONCE
 from napari_virchow.tiles import Tile, TileGrid
 
 Measurements = Mapping[str, NDArray[np.floating[Any]]]
-_AT_ONCE = 2000  # tiles; a few milliseconds in which no other thread gets its turn
 
 
 class NamedClass(Protocol):
@@ -107,7 +107,7 @@ def tile_features(
 ) -> Iterator[bytes]:
     """Yield tiles as the UTF-8 text of GeoJSON features in QuPath's pixels, in their order.
 
-    Each text is of some thousands, with commas between; see `geojson.in_collection`.
+    Each text is of `steps.AT_ONCE` tiles, with commas between; see `geojson.in_collection`.
 
     Parameters
     ----------
@@ -127,8 +127,8 @@ def tile_features(
         for c in classes
     }
     # As text from the first: dicts of what nobody looks at take several times as long.
-    for start in range(0, n, _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
+    for start in range(0, n, AT_ONCE):
+        part = slice(start, start + AT_ONCE)
         some = replace(where, tiles=where.tiles[part])
         columns = {name: values[part] for name, values in (measurements or {}).items()}
         parts = zip(

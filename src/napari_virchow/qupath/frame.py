@@ -16,11 +16,11 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from napari_virchow.qupath.steps import AT_ONCE
 from napari_virchow.slide import Slide
 from napari_virchow.tiles import Rect
 
 BLOCK_KEY = "napari_virchow"
-_AT_ONCE = 2000  # geometries moved in one step, in which no other thread gets its turn
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
@@ -244,12 +244,12 @@ def moved_geometries(
 ) -> NDArray[np.object_]:
     """Return shapely geometries after an affine transform of their coordinates."""
     result = np.empty(len(shapes), dtype=object)
-    for start in range(0, len(shapes), _AT_ONCE):
-        some = np.array(shapes[start : start + _AT_ONCE], dtype=object)
+    for start in range(0, len(shapes), AT_ONCE):
+        some = np.array(shapes[start : start + AT_ONCE], dtype=object)
         moved = some
         if tuple(matrix) != _IDENTITY:
             moved = shapely.transform(some, lambda points: _moved(points, matrix))
-        result[start : start + _AT_ONCE] = moved
+        result[start : start + AT_ONCE] = moved
     return result
 
 

@@ -194,8 +194,12 @@ def encode_features(
     repairs = repairs or Repairs()
     if pretty:
         return _safe_dumps(_collection(foreign) | {"features": features}, repairs, pretty=True)
-    parts = steps.dumped(features, lambda some: _safe_dumps(some, repairs))
-    return in_collection(parts, foreign, repairs)
+    return in_collection(feature_texts(features, repairs), foreign, repairs)
+
+
+def feature_texts(features: Sequence[Mapping[str, Any]], repairs: Repairs) -> Iterable[bytes]:
+    """Yield features as the UTF-8 text that `in_collection` takes, some thousands at a time."""
+    return steps.dumped(features, lambda some: _safe_dumps(some, repairs))
 
 
 def in_collection(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from napari_virchow.qupath.export import Measurements, NamedClass, SlideTiles, tile_features
 from napari_virchow.qupath.frame import BLOCK_KEY, Frame, SlideBox, frame_block
-from napari_virchow.qupath.geojson import WriteReport, encode_features, in_collection, safe_objects
+from napari_virchow.qupath.geojson import WriteReport, feature_texts, in_collection, safe_objects
 from napari_virchow.qupath.objects import PathObject, flatten
 from napari_virchow.qupath.placing import to_qupath
 from napari_virchow.qupath.safety import Repairs
+from napari_virchow.qupath.steps import AT_ONCE
 
-AT_ONCE = 2000
 UNCLASSIFIED = "unclassified"
 
 
@@ -77,12 +77,10 @@ def tiles_out(
     counts = Counter(names.get(i, UNCLASSIFIED) for i in ids.tolist())
 
     def slices(_: Repairs) -> Iterator[Slice]:
-        for start in range(0, n, AT_ONCE):
-            part = slice(start, start + AT_ONCE)
-            some = replace(where, tiles=where.tiles[part])
-            columns = {k: v[part] for k, v in (measurements or {}).items()}
-            text = b",".join(tile_features(some, ids[part], classes, columns))
-            yield Slice(text, len(some.tiles), len(some.tiles))
+        texts = tile_features(where, ids, classes, measurements)
+        for start, text in zip(range(0, n, AT_ONCE), texts, strict=True):
+            some = min(AT_ONCE, n - start)
+            yield Slice(text, some, some)
 
     frame = where.frame
     if frame is None:
@@ -101,8 +99,7 @@ def objects_out(objects: Iterable[PathObject], frame: Frame, slide: str, box: Sl
             some = to_qupath(listed[start : start + AT_ONCE], frame)
             n = sum(1 for _ in flatten(some))
             features = list(safe_objects(some, repairs, start=start))
-            body = encode_features(features, repairs=repairs)
-            yield Slice(body[body.index(b"[") + 1 : -len("]}")], len(features), n)
+            yield Slice(b",".join(feature_texts(features, repairs)), len(features), n)
 
     foreign = {BLOCK_KEY: frame_block(frame, slide, box)}
     return Outgoing(len(every), counts, frame, foreign, slices)

@@ -11,11 +11,12 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from napari_virchow.qupath.steps import AT_ONCE
+
 GRID = 0.01  # px; QuPath 0.6 and later put coordinates on it
 KINDS = ("Point", "MultiPoint", "LineString", "Polygon", "MultiPolygon")
 _READ = (*KINDS, "MultiLineString", "GeometryCollection")
 Json = dict[str, Any]
-_AT_ONCE = 2000  # polygons made in one step, in which no other thread gets its turn
 
 
 class GeometryError(ValueError):
@@ -29,8 +30,8 @@ def parse_many(geometries: Sequence[Any]) -> list[BaseGeometry | GeometryError]:
     """
     found: list[BaseGeometry | GeometryError | None] = [None] * len(geometries)
     plain = [n for n, one in enumerate(geometries) if _is_plain(one)]
-    for start in range(0, len(plain), _AT_ONCE):
-        some = plain[start : start + _AT_ONCE]
+    for start in range(0, len(plain), AT_ONCE):
+        some = plain[start : start + AT_ONCE]
         for number, shape in zip(some, _plain([geometries[n] for n in some]), strict=True):
             found[number] = shape
     return [
@@ -146,8 +147,8 @@ def to_json(shape: BaseGeometry) -> Json:
 
 def bounds_of(shapes: Sequence[BaseGeometry]) -> NDArray[np.float64]:
     """Return left, top, right, bottom of each shape, (n, 4)."""
-    starts = range(0, len(shapes), _AT_ONCE)
-    parts = [shapely.bounds(list(shapes[n : n + _AT_ONCE])) for n in starts]
+    starts = range(0, len(shapes), AT_ONCE)
+    parts = [shapely.bounds(list(shapes[n : n + AT_ONCE])) for n in starts]
     return np.concatenate([np.empty((0, 4)), *parts])
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
-_AT_ONCE = 2000  # features written in one step: a few milliseconds
+AT_ONCE = 2000  # done in one step: a few milliseconds in which no other thread gets its turn
 _MANY = 200_000  # new containers; a few thousand objects
 
 
@@ -44,8 +44,8 @@ def loads(text: str) -> Any:
 
 def dumped(features: Sequence[Any], dump: Any) -> Iterable[bytes]:
     """Yield a list's entries as JSON, some thousands at a time, without the brackets."""
-    for start in range(0, len(features), _AT_ONCE):
-        yield dump(features[start : start + _AT_ONCE])[1:-1]
+    for start in range(0, len(features), AT_ONCE):
+        yield dump(features[start : start + AT_ONCE])[1:-1]
 
 
 @contextmanager
