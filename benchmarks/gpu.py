@@ -3,8 +3,8 @@
     python benchmarks/gpu.py [--encoders virchow2 kaiko-s16] [--seconds 10] [--out FILE.md]
 
 Virchow2's shape and a ViT-S with random weights. The matrix products' peak and the memory's are
-measured in the same run. From memory: as the encoder is loaded, in bfloat16 and float16, as it is,
-compiled, and compiled with CUDA graphs; each beside its cosine to float32. Then from a slide of
+measured in the same run. From memory: in bfloat16 and float16, as it is loaded and with `--compile`
+(compiled, and recorded as a CUDA graph); each beside its cosine to float32. Then from a slide of
 100,000 x 100,000 px to the store, with the shares of reading and encoding. Without a GPU it says so
 and ends well; `--device cpu --seconds 1 --batch 2 --encoders kaiko-s16` tries the script itself.
 """
@@ -16,7 +16,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,73 +26,87 @@ import torch
 from big_slide import big_slide
 from embedding import limits
 
-from napari_virchow.encoders import Encoder, load_encoder
-from napari_virchow.encoders.vit import random_vit, vit_embedder
+from napari_virchow.encoders import Encoder, EncoderUnavailable, load_encoder
+from napari_virchow.encoders.compiled import compile_encoder
+from napari_virchow.encoders.vit import TileNetwork, embedder, random_vit
 from napari_virchow.session import Session
 
 TARGETS = {"virchow2": 1400, "kaiko-s16": 15_000}  # tiles/s from memory, on an H200
 EXACT = 16  # tiles whose embeddings are compared with float32
-Embed = Callable[[np.ndarray], np.ndarray]
 
 
-def ways(encoder: Encoder, device: str) -> Iterator[tuple[str, Embed]]:
-    """Yield the ways of computing an encoder's network that are worth a try on a GPU."""
-    spec, config = encoder.spec, encoder.spec.architecture
-    yield f"as loaded ({encoder.precision})", encoder.embed_batch
-    for dtype in (torch.bfloat16, torch.float16):
-        kind = str(dtype).removeprefix("torch.")
-        model = random_vit(config).lower(dtype).to(device)
-        yield f"{kind}", vit_embedder(model, spec, encoder.pooling, device)
-        for mode in ("default", "reduce-overhead"):  # the latter is CUDA graphs
-            compiled = torch.compile(model, mode=mode, dynamic=False)
-            yield (
-                f"{kind}, compiled ({mode})",
-                vit_embedder(compiled, spec, encoder.pooling, device),
-            )
-        del model
+def lowered(encoder: Encoder, dtype: torch.dtype) -> Encoder:
+    """Return the same encoder with its matrix products in `dtype`."""
+    model = random_vit(encoder.spec.architecture).lower(dtype)
+    network = TileNetwork(model, encoder.spec, encoder.pooling).to(encoder.device)
+    return replace(
+        encoder,
+        precision=str(dtype).removeprefix("torch."),
+        network=network,
+        embed_batch=embedder(network, encoder.device),
+    )
 
 
 def from_memory(
     name: str, device: str, seconds: float, batch: int | None, peaks: dict[str, float]
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each way: tiles/s, share of the peak and cosine to float32."""
-    encoder = load_encoder(f"{name}@random", device=device)
-    spec, n = encoder.spec, batch or encoder.batch_size
-    tiles = np.random.default_rng(5).integers(0, 256, (n, 224, 224, 3), np.uint8)
+    loaded = load_encoder(f"{name}@random", device=device)
+    loaded.batch_size = batch or loaded.batch_size
+    tiles = np.random.default_rng(5).integers(0, 256, (EXACT, 224, 224, 3), np.uint8)
     torch.backends.cuda.matmul.allow_tf32 = False
-    plain = vit_embedder(random_vit(spec.architecture).to(device), spec, encoder.pooling, device)
-    exact = plain(tiles[:EXACT])
-    del plain
-    for way, embed in ways(encoder, device):
+    exact = lowered(loaded, torch.float32).encode(tiles)
+    for dtype in (torch.bfloat16, torch.float16):
+        encoder = lowered(loaded, dtype)
+        yield rated(encoder, encoder.precision, exact, tiles, seconds, peaks)
+        way = f"{encoder.precision}, compiled"
         try:
-            made = [embed(tiles) for _ in range(3)][0][:EXACT]  # compiled, and warm
-        except Exception as error:  # noqa: BLE001  # such as no compiler: said in the table
-            yield {"encoder": name, "way": way, "missing": str(error).splitlines()[0][:200]}
+            compile_encoder(encoder)
+        except EncoderUnavailable as error:  # such as no compiler: said in the table
+            yield {"encoder": name, "way": way, "missing": str(error)[:200]}
             continue
-        cosine = (made * exact).sum(1)
-        cosine /= np.linalg.norm(made, axis=1) * np.linalg.norm(exact, axis=1)
-        start, calls = time.perf_counter(), 0
-        while time.perf_counter() - start < seconds:  # each call ends with the result on the host
-            embed(tiles)
-            calls += 1
-        rate = calls * n / (time.perf_counter() - start)
-        tflops = rate * spec.architecture.gflop(spec.input_px) / 1e3
-        yield {
-            "encoder": name,
-            "way": way,
-            "batch": n,
-            "tiles_per_s": rate,
-            "tflops": tflops,
-            "of_matmul_peak": tflops / peaks["matmul_bfloat16_tflops"],
-            "cosine_to_float32": float(cosine.min()),
-        }
+        yield rated(encoder, way, exact, tiles, seconds, peaks)
 
 
-def from_slide(name: str, device: str, path: Path, seconds: float) -> dict[str, Any]:
+def rated(
+    encoder: Encoder,
+    way: str,
+    exact: np.ndarray,
+    tiles: np.ndarray,
+    seconds: float,
+    peaks: dict[str, float],
+) -> dict[str, Any]:
+    """Return the row of one way."""
+    made, spec, n = encoder.encode(tiles), encoder.spec, encoder.batch_size
+    cosine = (made * exact).sum(1)
+    cosine /= np.linalg.norm(made, axis=1) * np.linalg.norm(exact, axis=1)
+    many = np.resize(tiles, (n, *tiles.shape[1:]))
+    for _ in range(3):
+        encoder.encode(many)  # warm
+    start, calls = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:  # each call ends with the result on the host
+        encoder.encode(many)
+        calls += 1
+    rate = calls * n / (time.perf_counter() - start)
+    tflops = rate * spec.architecture.gflop(spec.input_px) / 1e3
+    return {
+        "encoder": spec.name,
+        "way": way,
+        "batch": n,
+        "tiles_per_s": rate,
+        "tflops": tflops,
+        "of_matmul_peak": tflops / peaks["matmul_bfloat16_tflops"],
+        "cosine_to_float32": float(cosine.min()),
+    }
+
+
+def from_slide(
+    name: str, device: str, path: Path, seconds: float, *, compiles: bool
+) -> dict[str, Any]:
     """Embed the slide for a while, or to its end; return the rate and how busy the stages were."""
     with tempfile.TemporaryDirectory() as folder, Session(Path(folder)) as session:
         opened = session.open_slide(path)
-        session.use_encoder(load_encoder(f"{name}@random", device=device))
+        session.load_encoder(f"{name}@random", device=device, compile=compiles)
         start = time.perf_counter()
         session.embed_slide(opened, mpp=0.5)
         ended = session.wait(timeout=30 * seconds)
@@ -104,7 +119,8 @@ def from_slide(name: str, device: str, path: Path, seconds: float) -> dict[str, 
             stage: getattr(progress, f"share_{stage}")
             for stage in ("reading", "encoding", "storing")
         }
-    return {"encoder": name, "tiles": n, "tiles_per_s": n / took, "ended": ended, "shares": busy}
+    way = f"{name}, compiled" if compiles else name
+    return {"encoder": way, "tiles": n, "tiles_per_s": n / took, "ended": ended, "shares": busy}
 
 
 def report(facts: dict[str, Any]) -> str:
@@ -163,7 +179,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = given.slide or big_slide(Path(folder))
         facts["slide"] = [
-            from_slide(encoder, given.device, path, given.seconds) for encoder in given.encoders
+            from_slide(encoder, given.device, path, given.seconds, compiles=compiles)
+            for encoder in given.encoders
+            for compiles in (False, True)
         ]
     text = report(facts)
     print(text)

@@ -27,7 +27,6 @@ from window import wait
 from napari_virchow.sample import sample_slide
 from napari_virchow.tiles import Tile
 
-
 AT_LEAST = 700  # tiles that are embedded before the first click
 
 

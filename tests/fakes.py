@@ -62,6 +62,7 @@ class FakeEncoder:
     """An encoder whose embedding of a tile starts with its (row, col)."""
 
     embeds = True
+    compiled = False
 
     def __init__(self, name="fake", *, dim=5, batch_size=8, allowed_mpp=(0.5, 1.0)):
         self.identity, self.dim, self.batch_size = f"{name}-0-class", dim, batch_size

@@ -182,7 +182,7 @@ class Session(HasMapping, HasObjects, HasSimilarity):
         name : str
             A row of `encoders.SPECS`, or such a name with "@random".
         **options
-            As for `encoders.load_encoder`: weights, device, pooling, token, on_progress.
+            As for `encoders.load_encoder`: weights, device, pooling, token, compile, on_progress.
 
         Raises
         ------

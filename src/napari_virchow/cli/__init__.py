@@ -211,6 +211,7 @@ def _embed(options: argparse.Namespace) -> int:
         store=options.store or store_dir(),
         device=options.device,
         all_tiles=options.all_tiles,
+        compile=options.compile,
     )
     say = _say_nothing if options.json else _say
     if options.workers or options.gpus or options.scheduler or options.resume:

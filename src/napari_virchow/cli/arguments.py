@@ -31,6 +31,9 @@ def add_embed_arguments(embed: argparse.ArgumentParser) -> None:
     )
     embed.add_argument("--store", type=Path, metavar="DIR", help="folder for the embeddings")
     embed.add_argument("--device", type=_device, default="auto", help=DEVICES)
+    embed.add_argument(
+        "--compile", action="store_true", help="compile the network first, for long runs"
+    )
     embed.add_argument("--all-tiles", action="store_true", help="embed glass too")
     away = embed.add_argument_group("slides on servers (pip install '.[remote]')")
     away.add_argument("--cache", type=Path, metavar="DIR", help="folder for what was read of them")

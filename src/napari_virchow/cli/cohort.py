@@ -47,6 +47,7 @@ def run_cohort(
             store=str(chosen.store.absolute()),
             device=chosen.device,
             all_tiles=chosen.all_tiles,
+            compile=chosen.compile,
         )
         record = Record.new(asked, options.slides)
     done = embed_cohort(

@@ -41,6 +41,8 @@ class EmbedOptions:
         Where to compute.
     all_tiles : bool
         Embed glass too.
+    compile : bool
+        Compile the network.
     """
 
     encoder: str
@@ -50,6 +52,7 @@ class EmbedOptions:
     store: Path
     device: str
     all_tiles: bool
+    compile: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +221,9 @@ def check_slide(path: str, mpp: float, slide_mpp: float | None, store: Path) -> 
 
 
 def _load_encoder(session: Session, options: EmbedOptions, show: Callable[[str], None]) -> Encoder:
-    weights = options.weights
-    return session.load_encoder(options.encoder, weights=weights, on_progress=show)
+    return session.load_encoder(
+        options.encoder, weights=options.weights, compile=options.compile, on_progress=show
+    )
 
 
 def _embed_slide(

@@ -36,6 +36,8 @@ class CohortOptions:
         Where workers compute.
     all_tiles : bool
         Embed glass too.
+    compile : bool
+        Whether each worker compiles the network.
     """
 
     encoder: str
@@ -45,6 +47,7 @@ class CohortOptions:
     store: str
     device: str = "auto"
     all_tiles: bool = False
+    compile: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

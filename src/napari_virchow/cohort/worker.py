@@ -240,11 +240,11 @@ def _slide(path: str, options: CohortOptions) -> Slide:
 
 def _encoder(options: CohortOptions) -> Encoder:
     with _lock:
-        return _load(options.encoder, options.weights, options.device)
+        return _load(options.encoder, options.weights, options.device, options.compile)
 
 
 @cache
-def _load(name: str, weights: str | None, device: str) -> Encoder:
+def _load(name: str, weights: str | None, device: str, compiles: bool) -> Encoder:
     from napari_virchow.encoders import load_encoder
 
-    return load_encoder(name, weights=weights, device=device)
+    return load_encoder(name, weights=weights, device=device, compile=compiles)

@@ -39,9 +39,7 @@ from napari_virchow.encoders.weights import (
 )
 
 if TYPE_CHECKING:
-    import torch
-
-    from napari_virchow.encoders.vit import ViT
+    from napari_virchow.encoders.vit import TileNetwork, ViT
 
 __all__ = [
     "SPECS",
@@ -87,6 +85,10 @@ class Encoder:
         Tiles computed at a time; halved when memory runs out.
     embed_batch : callable
         Embeds one batch, (n, 224, 224, 3) uint8 to (n, dim) float32.
+    network : TileNetwork or None
+        The network in torch that `embed_batch` computes, where there is one.
+    compiled : bool
+        Whether it is compiled for `batch_size` tiles: fewer are filled up and take as long.
     embeds : bool
         False where all embeddings there are came from a file: tiles without one stay empty.
     """
@@ -101,6 +103,8 @@ class Encoder:
     batch_size: int
     embed_batch: Embed = field(repr=False)
     random: bool = False
+    network: TileNetwork | None = field(default=None, repr=False)
+    compiled: bool = False
     embeds: bool = True
 
     @property
@@ -137,14 +141,19 @@ class Encoder:
         embeddings = np.empty((len(tiles), self.dim), dtype=np.float32)
         done = 0
         while done < len(tiles):
-            batch = tiles[done : done + self.batch_size]
+            batch = self._filled(tiles[done : done + self.batch_size])
             computed = self._try(batch)
             if computed is None:
                 self._halve(len(batch))
                 continue
-            embeddings[done : done + len(batch)] = computed
+            embeddings[done : done + len(batch)] = computed[: len(tiles) - done]
             done += len(batch)
         return embeddings
+
+    def _filled(self, batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Fill up a batch if another number of tiles would have to be compiled for."""
+        missing = self.batch_size - len(batch) if self.compiled else 0
+        return np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else batch
 
     def _try(self, batch: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """Embed one batch; None when memory ran out."""
@@ -173,6 +182,7 @@ def load_encoder(
     device: str = "auto",
     pooling: str | None = None,
     token: str | None = None,
+    compile: bool = False,
     on_progress: Tell | None = None,
 ) -> Encoder:
     """Load an encoder and check that it works.
@@ -192,6 +202,8 @@ def load_encoder(
         Instead of the row's own.
     token : str, optional
         Hugging Face token (else ``HF_TOKEN`` or a login), or the endpoint's key.
+    compile : bool
+        Compile the network, on a CPU or an NVIDIA GPU: for long runs, as it takes a minute.
     on_progress : callable, optional
         Told what is going on, in a few words, before each step.
 
@@ -227,6 +239,11 @@ def load_encoder(
             else find_weights(weights)
         )
         encoder = _from_files(spec, spec.architecture, chosen, where, files, tell)
+    if compile:
+        from napari_virchow.encoders.compiled import compile_encoder
+
+        tell("Compiling, which takes a minute…")
+        compile_encoder(encoder)
     tell("Checking…")
     check(encoder)
     if own is not None:
@@ -260,9 +277,6 @@ def _look_up(name: str, weights: Path | str | None) -> tuple[EncoderSpec, bool]:
 def _texture(spec: EncoderSpec) -> Encoder:
     from napari_virchow.encoders import texture
 
-    parameters = getattr(texture, "PARAMETERS_HASH", None) or short_hash(
-        repr((texture.VERSION, getattr(texture, "PARAMETERS", None), texture.DIM)).encode()
-    )
     return Encoder(
         spec=spec,
         pooling="descriptor",
@@ -270,7 +284,7 @@ def _texture(spec: EncoderSpec) -> Encoder:
         device="cpu",
         device_note="the built-in descriptor needs no GPU",
         precision="float32",
-        weights_hash=f"v{str(texture.VERSION).removeprefix('v')}-{parameters}",
+        weights_hash=f"{texture.VERSION}-{texture.PARAMETERS_HASH}",
         batch_size=TEXTURE_BATCH,
         embed_batch=lambda tiles: _describe_in_threads(texture.describe, tiles),
     )
@@ -349,16 +363,19 @@ def _vit_encoder(
     *,
     random: bool,
 ) -> Encoder:
-    from napari_virchow.encoders.vit import vit_embedder
+    from napari_virchow.encoders.vit import TileNetwork, embedder
 
     device, note = where
     dtype = devices.choose_precision(device)
+    network = None
     if device == "openvino":
         from napari_virchow.encoders.openvino import openvino_embedder
 
         embed = openvino_embedder(model, spec, pooling, dtype)
     else:
-        embed = vit_embedder(_placed(model, spec, device, dtype), spec, pooling, device)
+        network = TileNetwork(model.lower(dtype), spec, pooling)
+        devices.place(network, device, spec.title)
+        embed = embedder(network, device)
     return Encoder(
         spec=spec,
         pooling=pooling,
@@ -370,17 +387,5 @@ def _vit_encoder(
         batch_size=devices.choose_batch_size(model.config, device, dtype, spec.input_px),
         embed_batch=embed,
         random=random,
+        network=network,
     )
-
-
-def _placed(model: ViT, spec: EncoderSpec, device: str, dtype: torch.dtype) -> ViT:
-    """Put a model on a device, its matrix products in `dtype`."""
-    try:
-        return model.lower(dtype).to(device)
-    except RuntimeError as error:
-        if not devices.is_out_of_memory(error):
-            raise
-        raise EncoderUnavailable(
-            f"the weights of {spec.title} do not fit in the memory of {device}: "
-            "choose the device 'cpu' or a smaller encoder."
-        ) from error

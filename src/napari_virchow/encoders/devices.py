@@ -12,6 +12,7 @@ from napari_virchow.encoders.specs import EncoderUnavailable, ViTConfig
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 # One batch is about this much work: a second on two CPU cores, 50 ms on a large GPU. Larger ones
 # gain nothing, and a cancelled run has to wait for the batch that is being computed.
@@ -130,6 +131,19 @@ def choose_batch_size(config: ViTConfig, device: str, dtype: torch.dtype, input_
     by_memory = int(free / 2 / bytes_per_tile)
     by_work = round(work / config.gflop(input_px))
     return max(1, min(by_memory, by_work, MAX_BATCH))
+
+
+def place(network: nn.Module, device: str, title: str) -> None:
+    """Put a network on a device. Raises EncoderUnavailable if it does not fit in its memory."""
+    try:
+        network.to(device)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise EncoderUnavailable(
+            f"the weights of {title} do not fit in the memory of {device}: "
+            "choose the device 'cpu' or a smaller encoder."
+        ) from error
 
 
 def count_cores() -> int:

@@ -10,11 +10,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from napari_virchow.encoders.devices import count_cores
 from napari_virchow.encoders.specs import EncoderSpec, Pooling
-from napari_virchow.encoders.vit import Embed, ViT, pool
+from napari_virchow.encoders.vit import Embed, TileNetwork, ViT
 
 
 def openvino_embedder(model: ViT, spec: EncoderSpec, pooling: Pooling, dtype: torch.dtype) -> Embed:
@@ -44,7 +43,7 @@ def openvino_embedder(model: ViT, spec: EncoderSpec, pooling: Pooling, dtype: to
     example = torch.zeros(2, spec.input_px, spec.input_px, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing takes the tile's size for granted: it is fixed
-        whole = _Whole(model, spec, pooling).eval()
+        whole = TileNetwork(model, spec, pooling).eval()
         decoder = TorchScriptPythonDecoder(torch.jit.trace(whole, example))  # type: ignore[no-untyped-call]
         frontend = FrontEndManager().load_by_framework("pytorch")
         graph = frontend.convert(frontend.load(decoder))  # which must live as long
@@ -63,23 +62,6 @@ def openvino_embedder(model: ViT, spec: EncoderSpec, pooling: Pooling, dtype: to
             return np.array(found[0], np.float32)  # what it hands out is overwritten by the next
 
     return embed
-
-
-class _Whole(nn.Module):
-    """From uint8 tiles to embeddings, all in one graph."""
-
-    def __init__(self, model: ViT, spec: EncoderSpec, pooling: Pooling) -> None:
-        super().__init__()
-        mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
-        self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1))
-        self.register_buffer("shift", (-mean / std).view(1, 3, 1, 1))
-        self.model, self.pooling = model, pooling
-
-    def forward(self, tiles: Tensor) -> Tensor:
-        """Return the (n, dim) embeddings of (n, px, px, 3) tiles."""
-        scale, shift = cast(Tensor, self.scale), cast(Tensor, self.shift)
-        class_token, patches = self.model(tiles.permute(0, 3, 1, 2).float() * scale + shift)
-        return pool(class_token, patches, self.pooling)
 
 
 def _import_openvino() -> Any:

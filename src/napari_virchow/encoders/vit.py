@@ -217,15 +217,46 @@ def random_vit(config: ViTConfig, seed: int = 0) -> ViT:
     return model
 
 
-def vit_embedder(model: ViT, spec: EncoderSpec, pooling: Pooling, device: str) -> Embed:
-    """Return the function that embeds one batch of tiles with a model.
+class TileNetwork(nn.Module):
+    """From uint8 tiles to embeddings, all in one graph.
 
-    Tiles travel as uint8 and are normalised on the device.
+    Parameters
+    ----------
+    model : ViT
+        The transformer.
+    spec : EncoderSpec
+        Says how tiles are normalised.
+    pooling : {"class", "class+mean"}
+        How tokens become an embedding.
     """
-    mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
-    scale = (1 / (255 * std)).to(device).view(1, 3, 1, 1)
-    shift = (-mean / std).to(device).view(1, 3, 1, 1)
-    patches_wanted = (spec.input_px // model.config.patch) ** 2
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, model: ViT, spec: EncoderSpec, pooling: Pooling) -> None:
+        super().__init__()
+        mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
+        self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1))
+        self.register_buffer("shift", (-mean / std).view(1, 3, 1, 1))
+        self.model, self.pooling = model, pooling
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        """Return the (n, dim) float32 embeddings of (n, px, px, 3) uint8 tiles."""
+        images = tiles.permute(0, 3, 1, 2).float() * self.scale + self.shift
+        class_token, patches = self.model(images)
+        return pool(class_token, patches, self.pooling)
+
+
+def vit_embedder(model: ViT, spec: EncoderSpec, pooling: Pooling, device: str) -> Embed:
+    """Return the function that embeds one batch of tiles with a model on a device."""
+    return embedder(TileNetwork(model, spec, pooling).to(device), device)
+
+
+def embedder(network: Callable[[Tensor], Tensor], device: str) -> Embed:
+    """Return the function that embeds one batch of tiles with a network on a device.
+
+    Tiles travel as uint8 and are normalised there.
+    """
 
     def embed(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
         # torch warns about memory it may not write to, such as a slice of a read-only map.
@@ -233,12 +264,8 @@ def vit_embedder(model: ViT, spec: EncoderSpec, pooling: Pooling, device: str) -
         if device.startswith("cuda"):
             batch = batch.pin_memory()
         with torch.inference_mode():
-            images = batch.to(device, non_blocking=True).permute(0, 3, 1, 2)
-            class_token, patches = model(images * scale + shift)
-            if patches.shape[1] != patches_wanted:
-                raise ValueError(f"{spec.name} made {patches.shape[1]} patches of a tile")
-            pooled = pool(class_token, patches, pooling)
-            return cast("NDArray[np.float32]", pooled.float().cpu().numpy())
+            found = network(batch.to(device, non_blocking=True))
+            return cast("NDArray[np.float32]", found.float().cpu().numpy())
 
     return embed
 

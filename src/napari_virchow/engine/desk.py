@@ -129,23 +129,32 @@ class Desk:
         if ahead >= _AHEAD:
             return None
         most = min(_MOST, self.encode_pace.within(_READ_AHEAD_S, least=FIRST_READ, most=_MOST))
-        if want == Want.REST:
-            return target, min(most, self.read_pace.within(_READ_S, least=32, most=_MOST))
-        most = min(most, FIRST_READ << min(target.n_view_jobs, 5))
-        return target, min(most, self.read_pace.within(_READ_S, least=FIRST_READ, most=_MOST))
+        least = 32
+        if want != Want.REST:
+            most, least = min(most, FIRST_READ << min(target.n_view_jobs, 5)), FIRST_READ
+        n = min(most, self.read_pace.within(_READ_S, least=least, most=_MOST))
+        return target, self._full(n)
 
     def next_piece(self) -> Piece | None:
         """Return what to encode now, or None if nothing is read or the disk is behind."""
         if not self.jobs or len(self.results) >= MAX_RESULTS or self.encoder is None:
             return None
         job = min(self.jobs, key=lambda j: self._rank(j.target, j.target.queue.reason(j.indices)))
-        n = self.encode_pace.within(_ENCODE_S, least=2, most=max(_MOST, self.encoder.batch_size))
+        most = max(_MOST, self.encoder.batch_size)
+        n = self._full(self.encode_pace.within(_ENCODE_S, least=2, most=most))
         if n > self.encoder.batch_size:
             n -= n % self.encoder.batch_size
         piece = job.split(n)
         if not job.indices.size:
             self.jobs.remove(job)
         return piece
+
+    def _full(self, n: int) -> int:
+        """Round up to whole batches if an encoder takes as long for a part of one."""
+        encoder = self.encoder
+        if encoder is None or not encoder.compiled:
+            return n
+        return -(-n // encoder.batch_size) * encoder.batch_size
 
     def next_results(self) -> list[Result]:
         """Return the results to store now: all that are there for the first one's target."""
