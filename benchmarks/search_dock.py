@@ -3,7 +3,7 @@
     xvfb-run -a -s "-screen 0 1920x1200x24 +extension GLX" python benchmarks/search_dock.py [--clicks 20] [--while-embedding] [--json]
 
 Each time a tile is added to the query, as Shift-click does, half a second after the last. Printed are the milliseconds until the
-answer is there, until gallery and layers have taken it in, and until the window has drawn it. With `--while-embedding` the slide is
+answer is there, until gallery and heat map have taken it in, and until the next frame is on the screen. With `--while-embedding` the slide is
 one of 100,000 x 100,000 px, and `texture` embeds it all the time.
 """
 
@@ -24,10 +24,29 @@ import window
 from big_slide import big_slide
 from window import wait
 
+from napari_virchow._napari.search_results import SearchResults
 from napari_virchow.sample import sample_slide
 from napari_virchow.tiles import Tile
 
 AT_LEAST = 700  # tiles that are embedded before the first click
+
+
+def note_when_taken_in() -> list[tuple[float, Any]]:
+    """Return the list that gets (when, answer) each time the widget has taken in an answer."""
+    taken: list[tuple[float, Any]] = []
+    show_answer = SearchResults.show_answer
+
+    def show_and_note(self: SearchResults, answer: Any) -> None:
+        show_answer(self, answer)
+        taken.append((time.perf_counter(), answer))
+
+    SearchResults.show_answer = show_and_note
+    return taken
+
+
+def first(query: Any, noted: list[tuple[float, Any]]) -> float:
+    """Return when a query was first answered."""
+    return next(when for when, one in noted if one.query == query)
 
 
 def main() -> None:
@@ -41,6 +60,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     busy = given.while_embedding
     slide = big_slide(given.folder) if busy else sample_slide()
+    taken = note_when_taken_in()
     viewer = napari.Viewer(show=True)
     viewer.window.resize(1280, 720)
     viewer.open(str(slide), plugin="napari-virchow")
@@ -52,33 +72,27 @@ def main() -> None:
     tiles, _ = session.embeddings(dock._slide, dock.mpp)
     answers: list[tuple[float, Any]] = []  # (when, answer), from the search's thread
     session.similarity.answered.connect(lambda one: answers.append((time.perf_counter(), one)))
+    frames: list[float] = []
+    window.canvas(viewer).frameSwapped.connect(lambda: frames.append(time.perf_counter()))
     rng = np.random.default_rng(0)
-    rows: dict[str, list[float]] = {"answer": [], "taken in": [], "drawn": []}
-
-    def first_shown() -> float | None:
-        """Return when the first answer to the present query came, once such a one is shown."""
-        shown, query = dock.results.answer, session.similarity.query
-        if shown is None or shown.query != query:
-            return None
-        return next((when for when, one in answers if one.query == query), None)
-
+    rows: dict[str, list[float]] = {"answer": [], "taken in": [], "on the screen": []}
     before, start = session.progress.done, time.perf_counter()
-    for number in range(given.clicks + 2):
-        tile = Tile(*map(int, tiles[rng.integers(len(tiles))]))
+    for number, place in enumerate(rng.choice(tiles, given.clicks + 2, replace=False)):
+        tile = Tile(*place.tolist())
         if number % 3 == 0:
             session.similarity.clear()
         window.rest(0.5)  # as long as a person's next click takes at least
-        answers.clear()
+        answers.clear(), taken.clear(), frames.clear()
         began = time.perf_counter()
         dock.add([tile], True)
-        wait(lambda: first_shown() is not None)
-        answered, taken = first_shown(), time.perf_counter()
-        window.canvas(viewer).repaint()
-        drawn = time.perf_counter()
+        query = session.similarity.query
+        wait(lambda query=query: any(one.query == query for _, one in taken))
+        found = [first(query, answers), first(query, taken)]
+        wait(lambda since=found[1]: frames and frames[-1] > since)
+        found.append(next(when for when in frames if when > found[1]))
         if number >= 2:  # the first make layers
-            rows["answer"].append(1000 * (answered - began))
-            rows["taken in"].append(1000 * (taken - began))
-            rows["drawn"].append(1000 * (drawn - began))
+            for row, when in zip(rows.values(), found, strict=True):
+                row.append(1000 * (when - began))
     rate = (session.progress.done - before) / (time.perf_counter() - start)
     if busy and session.wait(0):
         raise SystemExit("The slide was embedded before the last click: nothing was measured.")
