@@ -20,6 +20,7 @@ MODULES = {
     "scikit-learn": "sklearn",
     "openslide-python": "openslide",
     "pillow": "PIL",
+    "torch-optimi": "optimi",
     "umap-learn": "umap",
 }
 # Never imported by us: the OpenSlide library itself, and the codecs that tifffile calls.

@@ -31,8 +31,8 @@ from napari_virchow.pretrain.config import (
 )
 from napari_virchow.pretrain.fields import Batch, Fields, collate
 from napari_virchow.pretrain.network import Network, initialise
-from napari_virchow.pretrain.optimisers import StableAdamW
-from napari_virchow.pretrain.schedules import values_at
+from napari_virchow.pretrain.optimisers import make_optimiser, set_values
+from napari_virchow.pretrain.schedules import Now, values_at
 from napari_virchow.pretrain.step import draw_masks, losses_of
 from napari_virchow.pretrain.train import train
 from napari_virchow.pretrain.views import make_views, translated_box
@@ -205,15 +205,38 @@ def test_values_rise_and_fall_as_written_down():
     assert values_at(5, config).temperature == pytest.approx(0.055)
 
 
-def test_a_stable_step_is_bounded_when_a_gradient_outgrows_its_past():
-    weight = torch.nn.Parameter(torch.zeros(3))
-    optimiser = StableAdamW([weight], lr=0.1, betas=(0.9, 0.95))
-    for size in (1.0, 1.0, 1.0, 1000.0):
-        before = weight.detach().clone()
-        weight.grad = torch.full((3,), size)
+def steps_of(network, *, stable, sizes):
+    """How far each step moves the fastest weight, where all gradients are of these sizes."""
+    settings = Optimiser(stable=stable, beta2=0.95)
+    optimiser, moved = make_optimiser(network, settings), []
+    set_values(optimiser, Now(lr=0.1, decay=0.0, momentum=1.0, temperature=1.0))
+    for size in sizes:
+        before = [weight.detach().clone() for weight in network.parameters()]
+        for weight in network.parameters():
+            weight.grad = torch.full_like(weight, size)
         optimiser.step()
-        last = (weight.detach() - before).abs().max()
-    assert last < 0.1
+        after = zip(network.parameters(), before, strict=True)
+        moved.append(max(float((now - then).detach().abs().max()) for now, then in after))
+    return moved
+
+
+def test_a_stable_step_shrinks_when_a_gradient_outgrows_its_past():
+    sizes = (1.0, 1.0, 1.0, 1000.0)
+    stable, plain = (
+        steps_of(initialise(Network(TINY), 0), stable=stable, sizes=sizes)
+        for stable in (True, False)
+    )
+    assert stable[:3] == pytest.approx([0.1] * 3, rel=1e-4)
+    # The gradient over its own past, sqrt(v): the last gradient's share of v is what counts.
+    assert stable[3] == pytest.approx(plain[3] * (0.05 / (1 - 0.95**4)) ** 0.5, rel=1e-3)
+
+
+def test_without_its_package_stable_is_refused_in_a_sentence(config, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optimi", None)
+    stable = replace(config, optimiser=replace(config.optimiser, stable=True))
+    with pytest.raises(PretrainError, match=r"pip install 'napari-virchow\[pretrain\]'"):
+        train(stable, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 # ---- one step
@@ -293,7 +316,6 @@ def test_two_steps_leave_an_encoder_that_embeds(config, tmp_path, monkeypatch):
     [
         pytest.param({"loss": replace(TINY.loss, regulariser="koleo")}, id="KoLeo"),
         pytest.param({"crops": replace(TINY.crops, method="resize", n_local=0)}, id="resize"),
-        pytest.param({"optimiser": replace(TINY.optimiser, stable=True)}, id="StableAdamW"),
         pytest.param(
             {"run": replace(TINY.run, precision="bfloat16", recompute=True)}, id="bfloat16"
         ),
@@ -308,7 +330,9 @@ def test_two_steps_of_every_switch(config, change, tmp_path):
     assert np.isfinite(done.loss)
 
 
-def test_a_run_that_was_stopped_goes_on_exactly(config, tmp_path):
+@pytest.mark.parametrize("stable", [False, True], ids=["AdamW", "StableAdamW"])
+def test_a_run_that_was_stopped_goes_on_exactly(config, tmp_path, stable):
+    config = replace(config, optimiser=replace(config.optimiser, stable=stable))
     train(config, tmp_path / "straight", device="cpu")
 
     class Stop(Exception):
@@ -371,9 +395,15 @@ def test_ctrl_c_finishes_the_step_and_the_run_goes_on_exactly(config, tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("shard", [False, True], ids=["whole", "sharded"])
-def test_two_processes_learn_what_one_does(config, tmp_path, shard):
-    (tmp_path / "tiny.toml").write_text(TOML + f"shard = {str(shard).lower()}\n")
+@pytest.mark.parametrize(
+    ("shard", "stable"),
+    [(False, False), (True, False), (True, True)],
+    ids=["whole", "sharded", "sharded, StableAdamW"],
+)
+def test_two_processes_learn_what_one_does(config, tmp_path, shard, stable):
+    config = replace(config, optimiser=replace(config.optimiser, stable=stable))
+    words = TOML.replace("[run]", f"stable = {str(stable).lower()}\n[run]")
+    (tmp_path / "tiny.toml").write_text(words + f"shard = {str(shard).lower()}\n")
     train(config, tmp_path / "one", device="cpu")
     run_two(tmp_path)
     one, two = log_of(tmp_path / "one"), log_of(tmp_path / "two")

@@ -11,6 +11,7 @@ import torch
 from napari_virchow.pretrain.losses import (
     assign,
     class_token_loss,
+    crowding,
     kernel_density,
     nearest_distance,
     patch_loss,
@@ -90,7 +91,7 @@ def test_kernel_density_agrees_with_a_double_loop():
     for i in range(5):
         near = sum(math.exp(5.0 * float(x[i] @ x[j])) for j in range(5) if j != i)
         total += math.log(near / 4)
-    assert float(kernel_density(tokens)) == pytest.approx(total / 5, rel=1e-5)
+    assert float(crowding(tokens, kernel_density)) == pytest.approx(total / 5, rel=1e-5)
 
 
 def test_nearest_distance_agrees_with_a_double_loop():
@@ -98,7 +99,7 @@ def test_nearest_distance_agrees_with_a_double_loop():
     x, total = unit(tokens), 0.0
     for i in range(5):
         total -= math.log(min(float(np.linalg.norm(x[i] - x[j])) for j in range(5) if j != i))
-    assert float(nearest_distance(tokens)) == pytest.approx(total / 5, rel=1e-4)
+    assert float(crowding(tokens, nearest_distance)) == pytest.approx(total / 5, rel=1e-4)
 
 
 @pytest.mark.parametrize("measure", [kernel_density, nearest_distance])
@@ -107,23 +108,30 @@ def test_spreading_points_lowers_the_regulariser(measure):
     spread = torch.tensor(
         [[math.cos(k * 2 * math.pi / 7), math.sin(k * 2 * math.pi / 7)] for k in range(7)]
     )
-    assert measure(spread) < measure(crowded)
+    assert crowding(spread, measure) < crowding(crowded, measure)
 
     crowded.requires_grad_()
-    before = measure(crowded)
+    before = crowding(crowded, measure)
     before.backward()
-    after = measure(crowded.detach() - 0.01 * crowded.grad)
+    after = crowding(crowded.detach() - 0.01 * crowded.grad, measure)
     assert after < before
 
 
 def test_kernel_density_does_not_break_down_where_two_tiles_are_the_same():
     tokens = torch.tensor([[1.0, 2.0], [1.0, 2.0], [-2.0, 1.0]], requires_grad=True)
-    kernel_density(tokens).backward()
+    crowding(tokens, kernel_density).backward()
     assert torch.isfinite(tokens.grad).all()
     assert tokens.grad.abs().max() < 5
 
 
 @pytest.mark.parametrize("measure", [kernel_density, nearest_distance])
-def test_one_token_alone_is_refused(measure):
+def test_mixed_precision_does_not_round_the_regulariser(measure):
+    tokens = 1 + 0.01 * rows(9, 5)  # so near each other that bfloat16 cannot tell them apart
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = crowding(tokens, measure)
+    assert mixed == crowding(tokens, measure)
+
+
+def test_one_token_alone_is_refused():
     with pytest.raises(ValueError, match="2 or more"):
-        measure(torch.ones(1, 3))
+        crowding(torch.ones(1, 3), kernel_density)

@@ -191,3 +191,24 @@ def test_plain_http_is_read_with_fsspecs_own_client(server, svs):
         assert there.identity == here.identity
         grid, tiles = all_tiles(here)
         assert np.array_equal(there.read_tiles(grid, tiles), here.read_tiles(grid, tiles))
+
+
+def test_a_slide_in_a_bucket_is_read_by_ranges_and_kept(svs, monkeypatch):
+    pytest.importorskip("s3fs", reason="fsspec needs s3fs for s3 (the extra 'remote')")
+    server = RangedServer(**{"bucket/s.svs": svs.read_bytes()})
+    where = {"anon": True, "endpoint_url": f"http://127.0.0.1:{server.port}"}
+    monkeypatch.setitem(fsspec.config.conf, "s3", where)
+    try:
+        with open_slide(svs) as here, open_slide("s3://bucket/s.svs") as there:
+            assert there.identity == here.identity
+            grid, tiles = all_tiles(here)
+            assert np.array_equal(there.read_tiles(grid, tiles), here.read_tiles(grid, tiles))
+        assert server.n_bytes < 1.5 * svs.stat().st_size
+        asked = len(server.given)
+        with open_slide("s3://bucket/s.svs") as again:
+            again.read_tiles(grid, tiles)
+        assert len(server.given) == asked
+        with pytest.raises(SlideError, match=r"s3://bucket/other\.svs"):
+            open_slide("s3://bucket/other.svs")
+    finally:
+        server.close()

@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from tests.beside_torchvision import load
 
 from napari_virchow.encoders.specs import SPECS, ViTConfig
 from napari_virchow.encoders.vit import ViT, build_on_meta, random_vit
 
 RELATIVE = 1e-5
-KEPT: list[object] = []  # an operator is declared for as long as its library object lives
-
-
-@cache
-def load_timm() -> ModuleType:
-    """Import timm, which needs torchvision, which needs two ops that it has to find declared.
-
-    Its wheel for CUDA cannot load its own ops beside a torch without CUDA; then we declare them.
-    """
-    (place,) = importlib.util.find_spec("torchvision").submodule_search_locations
-    try:
-        for compiled in [*Path(place).glob("_C*.so"), *Path(place).glob("_C*.pyd")]:
-            torch.ops.load_library(compiled)
-    except OSError:
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        KEPT.append(library)
-    return importlib.import_module("timm")
 
 
 def timm_twin(config: ViTConfig, **overrides: Any) -> torch.nn.Module:
     """Build timm's model of the same shape, with timm's own arguments."""
-    timm = load_timm()
+    timm = load("timm")
     arguments: dict[str, Any] = {
         "img_size": config.image_px,
         "patch_size": config.patch,
@@ -123,7 +100,7 @@ def test_gating_with_gelu_would_be_noticed():
 
 
 def test_timm_builds_the_hub_models_in_the_shapes_of_the_table():
-    timm = load_timm()
+    timm = load("timm")
     swiglu = {"mlp_layer": timm.layers.SwiGLUPacked, "act_layer": torch.nn.SiLU}
     calls = {
         "virchow2": ("vit_huge_patch14_224", {**swiglu, "mlp_ratio": 5.3375, "reg_tokens": 4}),

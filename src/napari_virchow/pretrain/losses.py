@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -94,57 +94,61 @@ def patch_loss(
     return -((teacher * logs).sum(-1) * weights).sum() / n_images
 
 
-def kernel_density(tokens: Tensor, kappa: float = 5.0) -> Tensor:
-    """Measure how crowded class tokens are on the sphere; spreading them lowers it.
+def crowding(tokens: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:
+    """Measure how crowded the class tokens of all processes are; spreading them lowers it.
 
-    The mean log density of a von Mises-Fisher kernel, exp(kappa x.y), at each token, from all
-    other tokens of all processes: Virchow2's replacement of KoLeo (arXiv 2408.00738), which does
+    In float32, whatever autocast says: a rounded cosine hides which of two tiles is nearer.
+
+    Parameters
+    ----------
+    tokens : Tensor of shape (n, width)
+        Of one large crop of each image, in this process.
+    measure : callable
+        `kernel_density` or `nearest_distance`; given the rows of all processes, each of length 1.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two tokens.
+    """
+    with torch.autocast(tokens.device.type, enabled=False):
+        rows = rows_of_all_ranks(functional.normalize(tokens.float(), dim=-1))
+        if len(rows) < 2:
+            raise ValueError(
+                f"how crowded {len(rows)} token is cannot be told: the batch must be 2 or more"
+            )
+        return measure(rows)
+
+
+def kernel_density(rows: Tensor, kappa: float = 5.0) -> Tensor:
+    """Return the mean log density at each row, from all others, of a von Mises-Fisher kernel.
+
+    The kernel is exp(kappa x.y): Virchow2's replacement of KoLeo (arXiv 2408.00738), which does
     not break down where tiles are nearly the same.
 
     Parameters
     ----------
-    tokens : Tensor of shape (n, width)
-        Of one large crop of each image; n of all processes together must be 2 or more.
+    rows : Tensor of shape (n, width), float32
+        Of length 1; n is 2 or more.
     kappa : float
         Sharpness of the kernel.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two tokens.
     """
-    with torch.autocast(tokens.device.type, enabled=False):
-        spread = rows_of_all_ranks(functional.normalize(tokens.float(), dim=-1))
-        n = len(spread)
-        if n < 2:
-            raise ValueError(
-                f"the density of {n} token cannot be told: the batch must be 2 or more"
-            )
-        near = kappa * (spread @ spread.T)
-        itself = torch.eye(n, dtype=torch.bool, device=near.device)
-        others = near.masked_fill(itself, -torch.inf)
-        return torch.logsumexp(others, dim=1).mean() - torch.log(torch.tensor(float(n - 1)))
+    near = kappa * (rows @ rows.T)
+    itself = torch.eye(len(rows), dtype=torch.bool, device=near.device)
+    others = near.masked_fill(itself, -torch.inf)
+    return torch.logsumexp(others, dim=1).mean() - torch.log(torch.tensor(float(len(rows) - 1)))
 
 
-def nearest_distance(tokens: Tensor) -> Tensor:
-    """Measure how near each class token's nearest neighbour is (KoLeo, as in DINOv2).
+def nearest_distance(rows: Tensor) -> Tensor:
+    """Return minus the mean log distance of each row to the nearest other one (DINOv2's KoLeo).
 
     Parameters
     ----------
-    tokens : Tensor of shape (n, width)
-        Of one large crop of each image; n of all processes together must be 2 or more.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two tokens.
+    rows : Tensor of shape (n, width), float32
+        Of length 1; n is 2 or more.
     """
-    with torch.autocast(tokens.device.type, enabled=False):
-        spread = rows_of_all_ranks(functional.normalize(tokens.float(), dim=-1))
-        if len(spread) < 2:
-            raise ValueError("the nearest of one token cannot be told: the batch must be 2 or more")
-        near = (spread @ spread.T).detach()
-        near.fill_diagonal_(-torch.inf)
-        nearest = spread[near.argmax(dim=1)]
-        distance = torch.linalg.vector_norm(spread - nearest + 1e-8, dim=-1)
-        return -torch.log(distance + 1e-8).mean()
+    near = (rows @ rows.T).detach()
+    near.fill_diagonal_(-torch.inf)
+    nearest = rows[near.argmax(dim=1)]
+    distance = torch.linalg.vector_norm(rows - nearest + 1e-8, dim=-1)
+    return -torch.log(distance + 1e-8).mean()

@@ -1,35 +1,42 @@
-"""The optimiser: which parameters get which decay and rate, and AdamW with bounded updates."""
+"""The optimiser: which parameters get which decay and rate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from napari_virchow.pretrain.config import Optimiser
+from napari_virchow.pretrain.config import Optimiser, PretrainError
 from napari_virchow.pretrain.network import Network
 from napari_virchow.pretrain.schedules import Now
+
+EPSILON = 1e-8
 
 
 def make_optimiser(network: Network, settings: Optimiser) -> torch.optim.Optimizer:
     """Return an optimiser with a group for each kind of parameter; see `set_values`.
 
     Biases, norms and tokens do not decay, and the patch embedding learns more slowly (DINOv2).
+
+    Raises
+    ------
+    PretrainError
+        If StableAdamW is asked for and not installed.
     """
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         decays = parameter.ndim > 1 and not name.endswith(("cls_token", "reg_token", "pos_embed"))
         rate = settings.patch_embed_lr if "patch_embed" in name else 1.0
         groups.setdefault((decays, rate), []).append(parameter)
-    listed = [
+    listed: list[dict[str, Any]] = [
         {"params": parameters, "decays": decays, "rate": rate}
         for (decays, rate), parameters in groups.items()
     ]
     betas = settings.beta1, settings.beta2
-    kind = StableAdamW if settings.stable else torch.optim.AdamW
-    return kind(listed, lr=settings.lr, betas=betas)
+    if settings.stable:
+        return _stable(listed, settings.lr, betas)
+    return torch.optim.AdamW(listed, lr=settings.lr, betas=betas, eps=EPSILON)
 
 
 def set_values(optimiser: torch.optim.Optimizer, now: Now) -> None:
@@ -39,40 +46,21 @@ def set_values(optimiser: torch.optim.Optimizer, now: Now) -> None:
         group["weight_decay"] = now.decay if group["decays"] else 0.0
 
 
-class StableAdamW(torch.optim.Optimizer):
-    """AdamW whose step shrinks for a tensor whose gradient outgrew its own past.
+def _stable(
+    groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]
+) -> torch.optim.Optimizer:
+    """Return StableAdamW, whose step shrinks where a gradient outgrew its past (arXiv 2304.13013).
 
-    Wortsman et al. 2023, "Stable and low-precision training for large-scale vision-language
-    models", algorithm 2: the rate is divided by max(1, RMS of gradient over its expected size),
-    and the decay rates start at 0 (instead of a bias correction).
+    Without its Triton kernels, which cannot see that a parameter is spread over processes.
     """
-
-    def __init__(
-        self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.99)
-    ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": 1e-8, "weight_decay": 0.0})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Make one step with the gradients that are there."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group)
-
-    def _update(self, parameter: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[parameter]
-        if not state:
-            state["step"] = torch.zeros(())
-            state["exp_avg"] = torch.zeros_like(parameter)
-            state["exp_avg_sq"] = torch.zeros_like(parameter)
-        state["step"] += 1
-        n = float(state["step"])
-        beta1, beta2 = ((b - b**n) / (1 - b**n) for b in group["betas"])
-        mean, square = state["exp_avg"], state["exp_avg_sq"]
-        mean.lerp_(grad, 1 - beta1)
-        square.lerp_(grad.square(), 1 - beta2)
-        size = (grad.square() / square.clamp_min(group["eps"] ** 2)).mean().sqrt()
-        lr = group["lr"] / torch.clamp_min(size, 1.0)
-        parameter.mul_(1 - lr * group["weight_decay"])
-        parameter.sub_(lr * mean / (square.sqrt() + group["eps"]))
+    try:
+        from optimi import StableAdamW
+    except ImportError as error:
+        raise PretrainError(
+            "StableAdamW needs the package torch-optimi: run "
+            "pip install 'napari-virchow[pretrain]', or say stable = false in [optimiser]."
+        ) from error
+    stable: torch.optim.Optimizer = StableAdamW(
+        groups, lr=lr, betas=betas, weight_decay=0.0, eps=EPSILON, triton=False
+    )
+    return stable

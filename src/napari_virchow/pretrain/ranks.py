@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
@@ -57,11 +58,21 @@ def greatest_over_ranks(value: Tensor) -> Tensor:
 
 def rows_of_all_ranks(rows: Tensor) -> Tensor:
     """Put the rows of all processes, the same number in each, below each other; has a gradient."""
-    if world() == 1:
-        return rows
-    from torch.distributed.nn.functional import all_gather
+    return rows if world() == 1 else _Gathered.apply(rows)
 
-    return torch.cat(all_gather(rows.contiguous()))
+
+class _Gathered(torch.autograd.Function):
+    """Rows of all processes; each gets back what all of them make of its own."""
+
+    @staticmethod
+    def forward(_: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(world())]
+        distributed.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(_: Any, grad: Tensor) -> Tensor:
+        return sum_over_ranks(grad).chunk(world())[rank()]
 
 
 def average_gradients(parameters: list[torch.nn.Parameter]) -> None:

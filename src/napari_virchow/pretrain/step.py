@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from napari_virchow.pretrain.fields import Batch
 from napari_virchow.pretrain.losses import (
     assign,
     class_token_loss,
+    crowding,
     kernel_density,
     nearest_distance,
     patch_loss,
@@ -122,6 +124,7 @@ def _spread(tokens: Tensor, loss: Loss) -> Tensor:
     """Regularise each large crop apart, so that two views of one image are never pushed apart."""
     if loss.regulariser == "none":
         return tokens.new_zeros(())
+    measure = nearest_distance
     if loss.regulariser == "kde":
-        return torch.stack([kernel_density(one, loss.kappa) for one in tokens.chunk(2)]).sum()
-    return torch.stack([nearest_distance(one) for one in tokens.chunk(2)]).sum()
+        measure = partial(kernel_density, kappa=loss.kappa)
+    return torch.stack([crowding(one, measure) for one in tokens.chunk(2)]).sum()

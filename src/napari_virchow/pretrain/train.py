@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from napari_virchow.encoders.devices import choose_device, cpu_has_bfloat16
@@ -205,7 +206,8 @@ class _Run:
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
-        _follow(self.average, self.student, now.momentum)
+        average, student = (list(one.parameters()) for one in (self.average, self.student))
+        get_ema_multi_avg_fn(now.momentum)(average, student, step)  # type: ignore[no-untyped-call]
         return losses
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -289,13 +291,6 @@ def _refuse_change(known: dict[str, Any], config: Config, file: Path) -> None:
                 f"the run in {file.parent} was begun with another {part}: use its configuration, "
                 "another folder, or --restart to begin anew."
             )
-
-
-@torch.no_grad()
-def _follow(average: nn.Module, student: nn.Module, momentum: float) -> None:
-    """Move the average a little towards the student."""
-    for slow, fast in zip(average.parameters(), student.parameters(), strict=True):
-        slow.lerp_(fast.detach(), 1 - momentum)
 
 
 def _shard(network: Network) -> None:

@@ -221,7 +221,10 @@ class Similarity(Asking):
         bank.read_all({shown} | needed)
         survey = self._surveyor.look(bank, scope)
         if not query.positives:
-            return self._empty("Pick a tile to find more like it.")
+            self._empty("Pick a tile to find more like it.")
+            import torch  # noqa: F401  # takes seconds, which the first search need not wait for
+
+            return None
         lacking = [e for e in (*query.positives, *query.negatives) if vector_of(bank, e) is None]
         sentence = self._embed_missing(bank, lacking)
         if set(query.positives) <= set(lacking):

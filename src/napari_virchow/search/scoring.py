@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_virchow.search.space import dot
+
 Matrix = NDArray[np.float32]
 VARIED = 256  # hits that are put in order of variety; the rest follow by score
 VARIETY = 0.5  # how much being unlike earlier hits counts against the score
@@ -95,7 +97,7 @@ def varied(features: Matrix, scores: NDArray[np.float32]) -> NDArray[np.intp]:
     ndarray of shape (m,), intp
     """
     n = len(features)
-    like = features @ features.T
+    like = dot(features, features.T)
     nearest = np.full(n, -1.0, np.float32)
     value = (1 - VARIETY) * scores[:n]
     order = np.empty(len(scores), np.intp)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Vector = NDArray[np.float32]
 Matrix = NDArray[np.float32]
 CLASS_AND_MEAN = "class+mean"
-_CHUNK = 2048  # rows converted to float32 at a time: they stay in the processor's cache
+_CHUNK = 256  # rows converted to float32 at a time: they stay in the processor's cache
 _TINY = 1e-12
 
 
@@ -52,28 +52,30 @@ class Space:
     def features(self, x: NDArray[np.floating[Any]]) -> Matrix:
         """Return f(x) of embeddings (n, dim), each of length 1, or 0 where it has no direction."""
         rows = self._raw(x)
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        return np.where(norms > _TINY, rows / np.maximum(norms, _TINY), 0).astype(np.float32)
+        rows *= _inverse_lengths(rows)[:, None]
+        return rows
 
     def norms(self, x: NDArray[np.floating[Any]]) -> Vector:
         """Return 1 / |f(x)| of each row, 0 where that has no direction."""
         out = np.empty(len(x), np.float32)
         for start in range(0, len(x), _CHUNK):
-            rows = self._raw(x[start : start + _CHUNK])
-            out[start : start + _CHUNK] = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-        return np.where(out > _TINY, 1 / np.maximum(out, _TINY), 0).astype(np.float32)
+            out[start : start + _CHUNK] = _inverse_lengths(self._raw(x[start : start + _CHUNK]))
+        return out
 
     def probe(self, direction: Vector, dim: int) -> Probe:
         """Return what scores embeddings of `dim` numbers by f(x) · direction / |f(x)|."""
         w = np.zeros(dim, np.float32)
-        w[: self.columns] = direction if self.weights is None else self.weights @ direction
+        w[: self.columns] = direction if self.weights is None else dot(self.weights, direction)
         return Probe(self, direction, w, 0.0 if self.mean is None else -float(self.mean @ w))
 
     def _raw(self, x: NDArray[np.floating[Any]]) -> Matrix:
-        rows: Matrix = x[:, : self.columns].astype(np.float32)
+        import torch  # five times as fast as NumPy with half precision
+
+        half = torch.from_numpy(x[:, : self.columns])
+        rows: Matrix = half.to(torch.float32, copy=True).numpy()
         if self.mean is not None:
             rows -= self.mean[: self.columns]
-        return rows if self.weights is None else rows @ self.weights
+        return rows if self.weights is None else dot(rows, self.weights)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,8 +116,15 @@ class Probe:
 
     def exact(self, x: NDArray[np.floating[Any]]) -> Vector:
         """Return the scores of embeddings (n, dim) in single precision."""
-        scores: Vector = self.space.features(x) @ self.direction
-        return scores
+        return dot(self.space.features(x), self.direction)
+
+
+def dot(a: Matrix, b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a @ b, by torch: NumPy's threads would spin on for 20 ms and slow what follows."""
+    import torch
+
+    product: NDArray[np.float32] = (torch.from_numpy(a) @ torch.from_numpy(b)).numpy()
+    return product
 
 
 def make_space(options: Options, pooling: str, sample: NDArray[np.floating[Any]]) -> Space:
@@ -158,6 +167,11 @@ def space_name(options: Options) -> str:
     """Return the name of the space that options ask for."""
     how = "white" if options.whiten else "centred" if options.center else "plain"
     return f"{how}-class" if options.class_token_only else how
+
+
+def _inverse_lengths(rows: Matrix) -> Vector:
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    return np.where(lengths > _TINY, 1 / np.maximum(lengths, _TINY), 0).astype(np.float32)
 
 
 def whitening(sample: NDArray[np.floating[Any]]) -> Matrix | None:
