@@ -223,13 +223,14 @@ class EmbeddingWidget(QWidget):
         self._fill_magnifications()
         self._update()
 
-    def _load(self, name: str, weights: object) -> None:
+    def _load(self, name: str, weights: object, device: str = "auto") -> None:
         self._say("")
         self.encoder_box.show_loading("Loading…")
         self._tasks.run(
             self.session.load_encoder,
             name,
             weights=weights,
+            device=device,
             on_progress=self._tasks.teller(self.encoder_box.show_loading),
             done=lambda _: None,  # the session tells: `encoder_changed`
             failed=self._on_not_loaded,

@@ -12,9 +12,12 @@ from napari_virchow._napari.parts import Note, button
 from napari_virchow._napari.tasks import Tasks
 from napari_virchow._napari.words import encoder_words, spec_words
 from napari_virchow.encoders import Encoder, EncoderSpec, all_specs, log_in
+from napari_virchow.encoders.devices import has_openvino
 from napari_virchow.encoders.trained import FACTS
 from napari_virchow.interop.stored import PREFIX
 
+DEVICES = {"auto": "A GPU, else the CPU", "cpu": "The CPU"}
+OPENVINO = "openvino", "The CPU, through OpenVINO"
 OWN, OWN_TITLE = "", "An encoder of your own…"
 OWN_TIP = "Choose the encoder.json that `napari-virchow pretrain` wrote"
 OWN_FILTER = f"Encoders ({FACTS})"
@@ -25,10 +28,11 @@ class EncoderBox(QWidget):
     """The encoder's part of the dock; it only asks, whoever listens to `wanted` loads.
 
     Built-in encoders are asked for as soon as they are chosen. Those with weights wait for
-    a button, as loading may download gigabytes.
+    a button, as loading may download gigabytes; once loaded here, they move to another device
+    when that is chosen.
     """
 
-    wanted = Signal(str, object)  # name, path of the weights or None for the hub
+    wanted = Signal(str, object, str)  # name, path of the weights or None for the hub, device
     chosen = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -36,6 +40,7 @@ class EncoderBox(QWidget):
         self._tasks = Tasks(self)
         self._loaded: Encoder | None = None
         self._loading = False
+        self._asked: tuple[str, Path | None] | None = None  # what this box asked for last
         self._dialog: LogInDialog | None = None
         self.combo = QComboBox()
         self.combo.setToolTip("Which model turns a tile into numbers")
@@ -46,6 +51,11 @@ class EncoderBox(QWidget):
         self.combo.addItem(OWN_TITLE, OWN)
         self.combo.setItemData(self.combo.count() - 1, OWN_TIP, 3)
         self._last = 0
+        self.device = QComboBox()
+        self.device.setToolTip("Where the encoder computes")
+        self.device.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        for name, title in (*DEVICES.items(), *([OPENVINO] if has_openvino() else [])):
+            self.device.addItem(title, name)
         self.terms, self.status = Note(), Note()
         self.load = button("Load", "Get the weights from the hub (or its local cache) and use them")
         self.file = button("Weights file…", "Use weights that you have as a file")
@@ -59,10 +69,11 @@ class EncoderBox(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)
-        for widget in (self.combo, self.terms, self.status, self._buttons):
+        for widget in (self.combo, self.device, self.terms, self.status, self._buttons):
             column.addWidget(widget)
         self.combo.currentIndexChanged.connect(self._on_chosen)
-        self.load.clicked.connect(lambda: self.wanted.emit(self.spec.name, None))
+        self.device.currentIndexChanged.connect(self._on_device)
+        self.load.clicked.connect(lambda: self._ask(self.spec.name, None))
         self.file.clicked.connect(self._on_file)
         self.account.clicked.connect(self._on_account)
         self._update()
@@ -79,6 +90,8 @@ class EncoderBox(QWidget):
 
     def show_encoder(self, encoder: Encoder | None) -> None:
         """Show what is loaded now; the choice follows it, when somebody else loaded it."""
+        if not self._loading:
+            self._asked = None
         self._loaded, self._loading = encoder, False
         if encoder is not None and not self.ready:
             if encoder.spec.name not in self._specs:
@@ -108,7 +121,7 @@ class EncoderBox(QWidget):
 
     def show_failure(self) -> None:
         """Show that loading failed; what was loaded before stays in use."""
-        self._loading = False
+        self._loading, self._asked = False, None
         self._update()
 
     def _update(self) -> None:
@@ -122,10 +135,11 @@ class EncoderBox(QWidget):
         elif not self._loading:
             self.status.say("" if built_in else f"Not loaded yet: {_next_step(spec)}.")
         self._buttons.setVisible(not built_in)
+        self.device.setVisible(not built_in)
         self.load.setVisible(spec.hub_id is not None)
         self.load.setText("Reload" if self.ready else "Load")
         self.account.setVisible(spec.gate in ("approval", "click-through"))
-        for each in (self.load, self.file, self.combo):
+        for each in (self.load, self.file, self.combo, self.device):
             each.setEnabled(not self._loading)
 
     def _add(self, spec: EncoderSpec) -> None:
@@ -144,14 +158,22 @@ class EncoderBox(QWidget):
         self._update()
         self.chosen.emit()
         if self.spec.architecture is None and not self.ready:
-            self.wanted.emit(self.spec.name, None)
+            self._ask(self.spec.name, None)
+
+    def _on_device(self) -> None:
+        if self.ready and self._asked is not None:
+            self._ask(*self._asked)
+
+    def _ask(self, name: str, weights: Path | None) -> None:
+        self._asked = name, weights
+        self.wanted.emit(name, weights, self.device.currentData())
 
     def _on_file(self) -> None:
         name, _ = QFileDialog.getOpenFileName(
             self, f"Weights of {self.spec.title}", "", WEIGHTS_FILTER
         )
         if name:
-            self.wanted.emit(self.spec.name, Path(name))
+            self._ask(self.spec.name, Path(name))
 
     def _ask_for_own(self) -> None:
         """Ask for an encoder of one's own; what was chosen before stays until it is loaded."""
@@ -160,7 +182,7 @@ class EncoderBox(QWidget):
         self.combo.blockSignals(False)
         name, _ = QFileDialog.getOpenFileName(self, OWN_TITLE, "", OWN_FILTER)
         if name:
-            self.wanted.emit(name, None)
+            self._ask(name, None)
 
     def _on_account(self) -> None:
         self._dialog = LogInDialog(self._on_token, self)

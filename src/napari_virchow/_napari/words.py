@@ -81,7 +81,12 @@ def encoder_words(encoder: Encoder) -> str:
     if not encoder.embeds:
         return f"From a file · {encoder.dim} numbers per tile; other tiles stay empty"
     marks = "random weights · " if encoder.random else ""
-    names = {"cpu": "the CPU", "cuda": "the GPU", "mps": "the Mac's GPU", "openvino": "the CPU"}
+    names = {
+        "cpu": "the CPU",
+        "cuda": "the GPU",
+        "mps": "the Mac's GPU",
+        "openvino": "the CPU, through OpenVINO",
+    }
     device = names.get(encoder.device.split(":")[0], encoder.device)
     return f"{marks}Ready on {device} · {encoder.dim} numbers per tile"
 

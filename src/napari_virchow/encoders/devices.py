@@ -55,7 +55,7 @@ def choose_device(wanted: str = "auto") -> tuple[str, str]:
     if wanted == "cpu":
         return "cpu", "the CPU was asked for"
     if wanted == "openvino":
-        if importlib.util.find_spec("openvino") is None:
+        if not has_openvino():
             raise EncoderUnavailable(
                 "OpenVINO is not installed: say pip install 'napari-virchow[openvino]', or choose "
                 "the device 'cpu'."
@@ -72,6 +72,11 @@ def choose_device(wanted: str = "auto") -> tuple[str, str]:
             f"device {wanted!r} cannot be used because {no_gpu_reason()}: choose 'auto' or 'cpu'."
         )
     raise EncoderUnavailable(f"there is no device {wanted!r} here: choose 'auto' or 'cpu'.")
+
+
+def has_openvino() -> bool:
+    """Say whether OpenVINO is installed, without importing it."""
+    return importlib.util.find_spec("openvino") is not None
 
 
 def no_gpu_reason() -> str:
