@@ -50,6 +50,7 @@ def config_of(regulariser: str, method: str, seed: int, steps: int) -> Config:
             prototypes=256,
             bottleneck=64,
             head_hidden=192,
+            masks="single",  # as in the table that is kept
         ),
         optimiser=Optimiser(
             batch=32, steps=steps, warmup=steps // 10, lr=0.01, momentum_start=0.99

@@ -155,3 +155,12 @@ def test_every_process_gets_cores_of_its_own():
     shares = _core_shares(2)
     assert sorted(shares[0] + shares[1]) == mine or len(mine) == 1
     assert all(_core_shares(len(mine) + 3))
+
+
+def test_every_gpu_has_a_process_that_sees_no_other():
+    from napari_virchow.cohort.clusters import cluster_client
+
+    with cluster_client(gpus=("3", "GPU-5f1c")) as client:
+        client.wait_for_workers(2, timeout=60)
+        seen = client.run(os.getenv, "CUDA_VISIBLE_DEVICES")
+    assert sorted(seen.values()) == ["3", "GPU-5f1c"]

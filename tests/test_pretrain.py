@@ -30,10 +30,11 @@ from napari_virchow.pretrain.config import (
     preset_text,
 )
 from napari_virchow.pretrain.fields import Batch, Fields, collate
+from napari_virchow.pretrain.masks import draw_masks
 from napari_virchow.pretrain.network import Network, initialise
 from napari_virchow.pretrain.optimisers import make_optimiser, set_values
 from napari_virchow.pretrain.schedules import Now, values_at
-from napari_virchow.pretrain.step import draw_masks, losses_of
+from napari_virchow.pretrain.step import losses_of
 from napari_virchow.pretrain.train import train
 from napari_virchow.pretrain.views import make_views, translated_box
 
@@ -182,15 +183,6 @@ def test_nothing_to_read_is_said(config):
         Fields(replace(config, data=replace(config.data, tiles=())))
 
 
-def test_masks_hide_a_share_of_some_crops():
-    hidden = draw_masks(200, 16, TINY.loss, 0, seed=0)
-    counts = hidden.sum(-1)
-    assert 0.4 < (counts > 0).mean() < 0.6
-    assert counts[counts > 0].min() >= 1
-    assert counts.max() <= 8
-    np.testing.assert_array_equal(hidden[:, 50:], draw_masks(150, 16, TINY.loss, 50, seed=0))
-
-
 # ---- schedules and optimiser
 
 
@@ -247,7 +239,7 @@ def test_a_student_learns_what_a_fixed_teacher_says(config):
     batch = collate([fields[n] for n in range(4)])
     student, teacher = (initialise(Network(config), seed) for seed in (0, 1))
     teacher.eval().requires_grad_(False)
-    hidden = torch.from_numpy(draw_masks(4, 4, config.loss, 0, 0))
+    hidden = torch.from_numpy(draw_masks(4, 2, config.loss, 0, 0))
     optimiser = torch.optim.AdamW(student.parameters(), lr=5e-3)
     seen = []
     for _ in range(60):
@@ -465,6 +457,18 @@ def test_going_on_with_another_configuration_is_refused(config, tmp_path):
     with pytest.raises(PretrainError, match="begun with another loss"):
         train(other, tmp_path / "run", device="cpu")
     assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_run_from_before_blocks_goes_on_with_single_patches_only(config, tmp_path):
+    single = replace(config, loss=replace(config.loss, masks="single"))
+    train(single.with_steps(1), tmp_path / "run", device="cpu")
+    known = tmp_path / "run" / "config.json"
+    facts = json.loads(known.read_text())
+    del facts["loss"]["masks"]
+    known.write_text(json.dumps(facts))
+    with pytest.raises(PretrainError, match="begun with another loss"):
+        train(config, tmp_path / "run", device="cpu")
+    assert train(single.with_steps(2), tmp_path / "run", device="cpu").steps == 2
 
 
 def test_a_damaged_checkpoint_is_named(config, tmp_path):

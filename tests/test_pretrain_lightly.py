@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from tests.beside_torchvision import load
@@ -11,9 +14,10 @@ from napari_virchow.pretrain import Config
 from napari_virchow.pretrain.config import Crops, Loss, Model, Optimiser
 from napari_virchow.pretrain.fields import Batch
 from napari_virchow.pretrain.losses import assign, crowding, nearest_distance
+from napari_virchow.pretrain.masks import draw_blocks, draw_masks
 from napari_virchow.pretrain.network import Head, Network, initialise
 from napari_virchow.pretrain.schedules import values_at
-from napari_virchow.pretrain.step import draw_masks, losses_of, normalised
+from napari_virchow.pretrain.step import losses_of, normalised
 
 STOCK = Config(
     crops=Crops(method="resize", global_px=42, local_px=28, n_local=3),
@@ -60,7 +64,7 @@ def test_a_step_of_stock_dinov2_has_lightlys_losses():
         torch.randint(256, (2, 5, 3, 42, 42), dtype=torch.uint8, generator=pixels),
         torch.randint(256, (3, 5, 3, 28, 28), dtype=torch.uint8, generator=pixels),
     )
-    hidden = torch.from_numpy(draw_masks(5, 9, STOCK.loss, 0, seed=0))
+    hidden = torch.from_numpy(draw_masks(5, 3, STOCK.loss, 0, seed=0))
     assert 0 < hidden.any(-1).sum() < 10  # some images hide nothing
     ours = losses_of(student, teacher, batch, hidden, STOCK, 0.07)
 
@@ -80,6 +84,21 @@ def test_a_step_of_stock_dinov2_has_lightlys_losses():
     torch.testing.assert_close(ours[1:], (dino, ibot, spread))
     weight = STOCK.loss.regulariser_weight
     torch.testing.assert_close(ours.total, dino + ibot + weight * spread)
+
+
+def test_hidden_blocks_are_lightlys_on_average():
+    random.seed(0)
+    rng = np.random.default_rng(0)
+    draw = load("lightly.models.utils").random_block_mask_image
+    ours = np.stack([draw_blocks(16, 77, rng) for _ in range(400)])
+    theirs = np.stack([draw((16, 16), 77).numpy() for _ in range(400)])
+    assert ours.sum() == pytest.approx(theirs.sum(), rel=0.02)
+    beside, others = ((one[..., 1:] & one[..., :-1]).sum() for one in (ours, theirs))
+    assert beside == pytest.approx(others, rel=0.02)
+    above, others = ((one[:, 1:] & one[:, :-1]).sum() for one in (ours, theirs))
+    assert above == pytest.approx(others, rel=0.02)
+    # Both hide the middle more often than the edges.
+    assert np.corrcoef(ours.mean(0).ravel(), theirs.mean(0).ravel())[0, 1] > 0.8
 
 
 def test_rate_decay_and_momentum_go_as_lightlys():

@@ -128,6 +128,8 @@ class Loss:
         Temperatures; the teacher's goes from start to end over the warm-up.
     mask_probability, mask_low, mask_high : float
         Share of the large crops that are masked, and the least and greatest share masked of them.
+    masks : {"blocks", "single"}
+        Patches are hidden in rectangles, as DINOv2 draws them, or each by itself.
     """
 
     dino: float = 1.0
@@ -144,6 +146,7 @@ class Loss:
     mask_probability: Share = 0.5
     mask_low: Share = 0.1
     mask_high: Share = 0.5
+    masks: Literal["blocks", "single"] = "blocks"
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_virchow.encoders.specs import IMAGENET
@@ -31,36 +29,6 @@ class Losses(NamedTuple):
     dino: Tensor
     ibot: Tensor
     spread: Tensor
-
-
-def draw_masks(n: int, n_patches: int, loss: Loss, first: int, seed: int) -> NDArray[np.bool_]:
-    """Choose which patches of the large crops are hidden.
-
-    Parameters
-    ----------
-    n : int
-        Samples; each has two large crops.
-    n_patches : int
-        Patches of a large crop.
-    loss : Loss
-        How often, and how many of them. Patches are drawn singly, not in blocks.
-    first : int
-        Number of the first sample; each sample's masks depend on its number alone.
-    seed : int
-        Of the run.
-
-    Returns
-    -------
-    ndarray of shape (2, n, n_patches), bool
-    """
-    hidden = np.zeros((2, n, n_patches), np.bool_)
-    for sample in range(n):
-        rng = np.random.default_rng([seed, first + sample, 1])  # 1: not the generator of its crops
-        for crop in range(2):
-            if rng.random() < loss.mask_probability:
-                count = round(rng.uniform(loss.mask_low, loss.mask_high) * n_patches)
-                hidden[crop, sample, rng.permutation(n_patches)[: max(1, count)]] = True
-    return hidden
 
 
 def normalised(crops: Tensor) -> Tensor:

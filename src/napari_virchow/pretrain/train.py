@@ -31,11 +31,12 @@ from napari_virchow.pretrain.checkpoints import (
 )
 from napari_virchow.pretrain.config import Config, PretrainError, read_config
 from napari_virchow.pretrain.fields import Batch, Fields, collate
+from napari_virchow.pretrain.masks import draw_masks
 from napari_virchow.pretrain.network import Network, initialise
 from napari_virchow.pretrain.optimisers import make_optimiser, set_values
 from napari_virchow.pretrain.ranks import average_gradients, joined, rank, sum_over_ranks, world
 from napari_virchow.pretrain.schedules import values_at
-from napari_virchow.pretrain.step import Losses, draw_masks, losses_of
+from napari_virchow.pretrain.step import Losses, losses_of
 
 Tell = Callable[[str], None]
 
@@ -156,7 +157,7 @@ class _Run:
         known = self.folder / CONFIG
         goes_on = (self.folder / CHECKPOINT).exists() and not restart
         if goes_on and known.exists():
-            _refuse_change(json.loads(known.read_text("utf-8")), self.config, known)
+            _refuse_change(read_run(self.folder), self.config, self.folder)
         first = (
             load_checkpoint(self.folder, self.student, self.average, self.optimiser)
             if goes_on
@@ -189,7 +190,7 @@ class _Run:
         set_values(self.optimiser, now)
         n, side = batch.large.shape[1], batch.large.shape[-1] // self.config.model.patch
         first = step * self.config.optimiser.batch + rank() * n
-        masks = draw_masks(n, side * side, self.config.loss, first, self.config.run.seed)
+        masks = draw_masks(n, side, self.config.loss, first, self.config.run.seed)
         on_device = Batch(*(part.to(self.device, non_blocking=True) for part in batch))
         hidden = torch.from_numpy(masks).to(self.device)
         with self._autocast():
@@ -265,11 +266,14 @@ def read_run(folder: Path) -> Config:
     PretrainError
         If there is no run.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import TypeAdapter
 
     try:
-        return TypeAdapter(Config).validate_json((folder / CONFIG).read_bytes())
-    except (OSError, ValidationError) as error:
+        facts = json.loads((folder / CONFIG).read_text("utf-8"))
+        # A run that does not say how patches are hidden was begun when all were hidden singly.
+        facts["loss"].setdefault("masks", "single")
+        return TypeAdapter(Config).validate_python(facts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PretrainError(f"{folder} holds no run ({type(error).__name__}): check it.") from error
 
 
@@ -279,16 +283,13 @@ def config_of(where: str) -> Config:
     return read_run(folder) if (folder / CONFIG).is_file() else read_config(where)
 
 
-def _refuse_change(known: dict[str, Any], config: Config, file: Path) -> None:
+def _refuse_change(known: Config, config: Config, folder: Path) -> None:
     """Refuse to go on with another configuration: what came out would be neither of the two."""
-    now = json.loads(json.dumps(config.facts()))
-    for facts in (known, now):
-        facts.pop("run", None)
-        facts["optimiser"].pop("steps", None)
+    before, now = known.with_steps(1).facts(), config.with_steps(1).facts()
     for part, values in now.items():
-        if known.get(part) != values:
+        if part != "run" and before[part] != values:
             raise PretrainError(
-                f"the run in {file.parent} was begun with another {part}: use its configuration, "
+                f"the run in {folder} was begun with another {part}: use its configuration, "
                 "another folder, or --restart to begin anew."
             )
 
