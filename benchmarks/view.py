@@ -7,8 +7,8 @@ The slide has 100,000 x 100,000 px; the dock "Embeddings" is open, with `texture
 1920 x 1080, and one of its pixels is one of the slide at 0.5 µm/px. Timed are
 
 - views: from the camera's last move, and from when the dock takes it for settled, until the frame
-  with the first result is drawn, and until the frame with the whole view is. The store is emptied
-  before each view;
+  with the first result is drawn, and until the frame with the whole view is. Each is a place that
+  was not looked at before, some tiles apart from the others;
 - moves: the time that moving the camera takes on the Qt thread, with the dock and in a window
   without it, and what the dock does once when the camera has settled;
 - panning: the longest pauses of a timer on the Qt thread, of which so much was its own work, and
@@ -40,6 +40,7 @@ from napari_virchow.tiles import Rect, TileGrid
 
 MPP = 0.5
 WIDE, HIGH = 1920, 1080
+APART = 3  # tiles between two windows
 STEP_PX = 40  # of one move while panning, on the screen
 MOVES_S, REST_S = 2.0, 0.4
 FRAME_MS = 16
@@ -80,7 +81,7 @@ def look_at(viewer: Any, layer: Any, x: float, y: float) -> None:
 def tissue_views(
     slide: Any, grid: TileGrid, tissue: np.ndarray, n: int
 ) -> list[tuple[float, float]]:
-    """Return the middles of `n` windows with the most tissue that do not touch, in level-0 pixels."""
+    """Return the middles of `n` windows with the most tissue that share no tile, in level-0 pixels."""
     step_x, step_y = grid.step
     rows, cols = int(HIGH * MPP / slide.mpp[1] // step_y), int(WIDE * MPP / slide.mpp[0] // step_x)
     sums = np.pad(tissue.astype(np.int64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
@@ -89,7 +90,8 @@ def tissue_views(
     while len(found) < n and held.max() > 0:
         row, col = (int(i) for i in np.unravel_index(int(held.argmax()), held.shape))
         found.append(((col + cols / 2) * step_x, (row + rows / 2) * step_y))
-        held[max(0, row - rows) : row + rows + 1, max(0, col - cols) : col + cols + 1] = 0
+        high, wide = rows + APART, cols + APART
+        held[max(0, row - high) : row + high + 1, max(0, col - wide) : col + wide + 1] = 0
     return found
 
 
@@ -139,10 +141,7 @@ def measure_views(viewer: Any, dock: EmbeddingWidget, n: int) -> dict[str, Any]:
     dock._camera.settled.connect(lambda: settled.append(time.perf_counter()))
     frames, found = Frames(viewer, dock), []
     for x, y in places:
-        session.cancel()
         window.wait(lambda: session.wait(0.0))
-        for info in session.stored(slide):
-            session.delete_stored(info)
         window.rest(0.3)
         frames.begin()
         settled.clear()

@@ -67,19 +67,23 @@ class FakeEncoder:
     def __init__(self, name="fake", *, dim=5, batch_size=8, allowed_mpp=(0.5, 1.0)):
         self.identity, self.dim, self.batch_size = f"{name}-0-class", dim, batch_size
         self.spec = SimpleNamespace(name=name, allowed_mpp=allowed_mpp)
-        self.n_encoded = 0
+        self.calls = []  # tiles of each
         self.broken = None
         self.hollow = set()  # tiles that get NaN
         self.started = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
 
+    @property
+    def n_encoded(self):
+        return sum(self.calls)
+
     def encode(self, pixels):
         self.started.set()
         assert self.gate.wait(20)
         if self.broken is not None:
             raise self.broken
-        self.n_encoded += len(pixels)
+        self.calls.append(len(pixels))
         out = np.ones((len(pixels), self.dim), np.float32)
         out[:, :2] = pixels[:, 0, 0, :2]
         for row in out:

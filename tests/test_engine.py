@@ -155,6 +155,17 @@ def test_a_view_comes_first_also_within_what_was_read_for_the_background(make):
     assert embedded(diary).index(last) <= 4
 
 
+def test_of_every_new_view_two_tiles_are_encoded_before_the_rest(make):
+    slide, encoder = FakeSlide(tiles=(40, 40)), FakeEncoder()
+    engine, _ = make(encoder)
+    for x in (2240, 5600):
+        before = len(encoder.calls)
+        engine.look_at(slide, slide.grid(), Rect(x, 2240, 672, 672))
+        finished(engine)
+        assert encoder.calls[before] == 2
+        assert max(encoder.calls[before + 1 :]) > 2
+
+
 def test_a_new_view_drops_what_is_left_of_the_old_one(make):
     slide, encoder = FakeSlide(tiles=(60, 60)), FakeEncoder()
     engine, diary = make(encoder)

@@ -292,8 +292,10 @@ def _texture(spec: EncoderSpec) -> Encoder:
 
 def _describe_in_threads(describe: Embed, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Share tiles among the cores: numpy and scipy let go of the lock for most of the work."""
-    parts = np.array_split(tiles, range(TEXTURE_PART, len(tiles), TEXTURE_PART))
-    with ThreadPoolExecutor(min(len(parts), devices.count_cores())) as pool:
+    cores = devices.count_cores()
+    size = max(1, min(TEXTURE_PART, -(-len(tiles) // cores)))
+    parts = np.array_split(tiles, range(size, len(tiles), size))
+    with ThreadPoolExecutor(min(len(parts), cores)) as pool:
         return np.concatenate(list(pool.map(describe, parts)))
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_virchow.encoders import Encoder
 
 FIRST_READ = 8  # tiles of a new view that are read first; each next batch has twice as many
+_FIRST_PIECE = 2  # of them are encoded first, so that something is seen soon
 _READ_S = 0.2  # what is begun is finished, so batches are cut to last about so long
 _ENCODE_S = 0.15
 _MOST = 512  # tiles per batch
@@ -100,7 +101,7 @@ class Desk:
 
     def _show(self, target: Target, request: Request, view: Rect, *, fresh: bool) -> None:
         new_grid = fresh or target.looked_at is None
-        target.looked_at, target.n_view_jobs = request, 0
+        target.looked_at, target.n_view_jobs, target.has_begun = request, 0, False
         only = None if request.only is None else target.queue.indices(request.only)
         change = target.queue.set_view(view, all_tiles=request.all_tiles, only=only)
         if new_grid:
@@ -140,7 +141,9 @@ class Desk:
         if not self.jobs or len(self.results) >= MAX_RESULTS or self.encoder is None:
             return None
         job = min(self.jobs, key=lambda j: self._rank(j.target, j.target.queue.reason(j.indices)))
-        most = max(_MOST, self.encoder.batch_size)
+        target, most = job.target, max(_MOST, self.encoder.batch_size)
+        if not target.has_begun and target.queue.reason(job.indices) == Want.VIEW:
+            target.has_begun, most = True, _FIRST_PIECE
         n = self._full(self.encode_pace.within(_ENCODE_S, least=2, most=most))
         if n > self.encoder.batch_size:
             n -= n % self.encoder.batch_size

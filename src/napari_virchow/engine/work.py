@@ -39,6 +39,7 @@ class Target:
     dropped: bool = False  # no more work; the store closes once nothing is in flight
     n_bad: int = 0  # tiles that failed one after another
     n_view_jobs: int = 0  # jobs read for the present view
+    has_begun: bool = False  # whether tiles of the present view went to the encoder
 
     @property
     def key(self) -> Key:
