@@ -2,7 +2,7 @@
 
     PYTHON benchmarks/peers.py SLIDE [--tiles 128]
 
-PYTHON is that of an environment with any of LazySlide and histolab beside torch and what
+PYTHON is that of an environment with any of LazySlide, histolab and TIAToolbox beside torch and what
 `napari_virchow.encoders` needs (it need not be installed there). `embedding.py --peers-python` calls this.
 The network is a ViT-S with random weights in float32. Prints JSON: tiles per second, or why not.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import zarr
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
@@ -102,6 +104,40 @@ def histolab(path: str, most: int) -> tuple[int, float]:
     return min(most, len(places)), time.perf_counter() - start
 
 
+def tiatoolbox(path: str, most: int) -> tuple[int, float]:
+    """Embed the rows in the middle of the slide by TIAToolbox's feature extractor."""
+    import cv2
+    from tiatoolbox.models.architecture.vanilla import TimmBackbone
+    from tiatoolbox.models.engine.deep_feature_extractor import DeepFeatureExtractor
+    from tiatoolbox.wsicore.wsireader import WSIReader
+
+    model = TimmBackbone("efficientnet_b0", pretrained=False)  # how it calls a network; ours in it
+    model.feat_extract = ClassToken()
+    model.preproc_func = lambda tile: transform(tile).permute(1, 2, 0)
+    wide, high = (size // TILE for size in WSIReader.open(path).slide_dimensions(MPP, "mpp"))
+    rows = max(1, most // wide)
+    mask = np.zeros((high, wide), np.uint8)  # a pixel per tile
+    mask[(high - rows) // 2 :][:rows] = 255
+    with tempfile.TemporaryDirectory() as folder:
+        cv2.imwrite(f"{folder}/mask.png", mask)
+        extractor = DeepFeatureExtractor(model, BATCH, device=DEVICE, verbose=False)
+        start = time.perf_counter()
+        found = extractor.run(
+            [path],
+            masks=[f"{folder}/mask.png"],
+            patch_mode=False,
+            input_resolutions=[{"units": "mpp", "resolution": MPP}],
+            patch_input_shape=[TILE, TILE],
+            save_dir=f"{folder}/out",
+            output_type="zarr",
+        )
+        seconds = time.perf_counter() - start
+        features = zarr.open(str(next(iter(found.values()))), mode="r")["features"]
+        if features.shape[1] != SPEC.dim:
+            raise ValueError(f"it wrote features of {features.shape}")
+        return features.shape[0], seconds
+
+
 def main() -> None:
     """Try each package and print what it did."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -111,7 +147,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     mend_torchvision()
     found: dict[str, Any] = {}
-    for work in (lazyslide, histolab):
+    for work in (lazyslide, histolab, tiatoolbox):
         try:
             n, seconds = work(given.slide, given.tiles)
             found[work.__name__] = {"tiles": n, "tiles_per_s": n / seconds}
