@@ -153,6 +153,12 @@ def _read(file: Path) -> dict[str, Any]:
     return dict(loaded)
 
 
+def save_config(folder: Path, config: Config) -> None:
+    """Write what a run is, whole or not at all: other processes of it may be reading it."""
+    with _replaced(folder / CONFIG) as draft:
+        draft.write_text(json.dumps(config.facts(), indent=1), "utf-8")
+
+
 def append_log(folder: Path, row: dict[str, float]) -> None:
     """Add a line to the run's log."""
     with (folder / LOG).open("a", encoding="utf-8") as file:

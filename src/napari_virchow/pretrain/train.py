@@ -28,6 +28,7 @@ from napari_virchow.pretrain.checkpoints import (
     load_checkpoint,
     load_teacher,
     save_checkpoint,
+    save_config,
 )
 from napari_virchow.pretrain.config import Config, PretrainError, read_config
 from napari_virchow.pretrain.fields import Batch, Fields, collate
@@ -165,7 +166,7 @@ class _Run:
         )
         if rank() == 0:
             self.folder.mkdir(parents=True, exist_ok=True)
-            known.write_text(json.dumps(self.config.facts(), indent=1), "utf-8")
+            save_config(self.folder, self.config)
             cut_log(self.folder, first)
         return first
 
