@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_virchow.blocks import BLOCK, DamagedBlockError, block_name, block_of, read_rows
+from napari_virchow.search.products import dot, single
 
 N_AXES = 192
 SAMPLE = 8192
@@ -51,14 +52,14 @@ class Axes:
         """Return the coordinates of embeddings (n, dim) on the axes: (n, n_axes), float16."""
         out = np.empty((len(rows), self.directions.shape[1]), np.float16)
         for start in range(0, len(rows), _CHUNK):
-            chunk = rows[start : start + _CHUNK].astype(np.float32)
+            chunk = single(rows[start : start + _CHUNK])
             chunk -= self.mean
-            out[start : start + _CHUNK] = chunk @ self.directions
+            out[start : start + _CHUNK] = dot(chunk, self.directions)
         return out
 
     def long(self, short: NDArray[np.float16]) -> NDArray[np.float32]:
         """Return the embeddings that `short` made short, as nearly as they are known: (n, dim)."""
-        rows: NDArray[np.float32] = short.astype(np.float32) @ self.directions.T
+        rows = dot(single(short), self.directions.T)
         rows += self.mean
         return rows
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_virchow.search.space import dot
+from napari_virchow.search.products import dot
 
 Matrix = NDArray[np.float32]
 VARIED = 256  # hits that are put in order of variety; the rest follow by score
