@@ -1,6 +1,6 @@
 """From a click on a tile to the repainted map: the whole way, at 10,000 and 100,000 tiles × 2560.
 
-    python benchmarks/click.py [--labels 80] [--clicks 25] [--json]
+    python benchmarks/click.py [--tiles 10000 100000] [--labels 80] [--clicks 25] [--json]
 
 A slide of random embeddings with eight classes is put into a store; then tiles are labelled one by
 one, as the dock does it, in napari's own layers without a window. What is timed is what the user

@@ -66,7 +66,8 @@ class GridBank:
         """Begin anew with all that is embedded now."""
         tiles, matrix = self._source.embeddings(self.slide, self.grid.mpp)
         finite = np.isfinite(matrix[:, 0])  # a damaged block reads as NaN until it is repaired
-        tiles, matrix = tiles[finite], matrix[finite]
+        if not finite.all():  # else a copy: of 5 GB for a million tiles
+            tiles, matrix = tiles[finite], matrix[finite]
         if len(tiles):
             self._bank.fit(matrix, projection=self._given)
         self._take(tiles, first=True)
