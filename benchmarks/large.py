@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from search import DIM, write_stores
+from search import DIM, bandwidth, write_stores
 
 from napari_virchow.labels import LabelSet
 from napari_virchow.search.bank import Bank
@@ -90,6 +90,7 @@ def measure(root: Path, n_rows: int) -> dict[str, float]:
     found |= {"search_read_s": read_s, "search_mb": read_mb}
     found |= {"query_ms": statistics.median(times[1:]), "query_worst_ms": max(times[1:])}
     del bank, slides
+    found["memory_gb_per_s"] = bandwidth()
     journal = root / "labels"
     write_labels(journal, min(n_rows, MOST_LABELS))
     labels, labels_s, labels_mb = timed(lambda: LabelSet(journal))
