@@ -86,7 +86,7 @@ def main() -> None:
         began = time.perf_counter()
         dock.add([tile], True)
         query = session.similarity.query
-        wait(lambda query=query: any(one.query == query for _, one in taken))
+        wait(lambda q=query: all(any(one.query == q for _, one in n) for n in (answers, taken)))
         found = [first(query, answers), first(query, taken)]
         wait(lambda since=found[1]: frames and frames[-1] > since)
         found.append(next(when for when in frames if when > found[1]))

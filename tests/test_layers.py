@@ -14,6 +14,7 @@ import napari_virchow
 PACKAGE = Path(napari_virchow.__file__).parent
 RANK = {
     "paths": 0,
+    "foreground": 0,
     "tiles": 0,
     "states": 1,
     "blocks": 1,

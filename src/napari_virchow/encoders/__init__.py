@@ -37,6 +37,7 @@ from napari_virchow.encoders.weights import (
     read_weights,
     short_hash,
 )
+from napari_virchow.foreground import give_way
 
 if TYPE_CHECKING:
     from napari_virchow.encoders.vit import TileNetwork, ViT
@@ -56,7 +57,6 @@ __all__ = [
 RANDOM_RECIPE = "normal-0.02-v1"
 RANDOM_SEED = 0
 TEXTURE_BATCH = 32
-TEXTURE_PART = 4
 ENDPOINT_BATCH = 16
 
 Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -292,11 +292,13 @@ def _texture(spec: EncoderSpec) -> Encoder:
 
 def _describe_in_threads(describe: Embed, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Share tiles among the cores: numpy and scipy let go of the lock for most of the work."""
-    cores = devices.count_cores()
-    size = max(1, min(TEXTURE_PART, -(-len(tiles) // cores)))
-    parts = np.array_split(tiles, range(size, len(tiles), size))
-    with ThreadPoolExecutor(min(len(parts), cores)) as pool:
-        return np.concatenate(list(pool.map(describe, parts)))
+
+    def step(tile: NDArray[np.uint8]) -> NDArray[np.float32]:
+        give_way()
+        return describe(tile[None])
+
+    with ThreadPoolExecutor(min(len(tiles), devices.count_cores())) as pool:
+        return np.concatenate(list(pool.map(step, tiles)))
 
 
 def _endpoint(spec: EncoderSpec, pooling: Pooling, endpoint: Endpoint, tell: Tell) -> Encoder:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_virchow.engine.crew import Crew
 from napari_virchow.engine.desk import MAX_RESULTS
 from napari_virchow.engine.work import Job, Result, Target
+from napari_virchow.foreground import give_way
 from napari_virchow.schedule import Indices
 from napari_virchow.tiles import Tile
 
@@ -45,6 +46,7 @@ class Pipeline:
 
     def read(self) -> None:
         """Read one batch of tiles."""
+        give_way()
         with self._crew.changing() as desk:
             call = desk.next_read()
             if call is None:
@@ -88,6 +90,7 @@ class Pipeline:
 
     def encode(self) -> None:
         """Encode a piece of what was read."""
+        give_way()
         with self._crew.changing() as desk:
             encoder = desk.encoder
             piece = desk.next_piece()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from psygnal import Signal
 
+from napari_virchow.foreground import let_go_on
 from napari_virchow.latest import Latest
 from napari_virchow.search.asking import Asking
 from napari_virchow.search.bank import Bank, list_kinds
@@ -273,6 +274,8 @@ class Similarity(Asking):
         with self._lock:
             new, had = asked - self._awaited, bool(self._awaited)
             self._awaited |= new
+        if new:
+            let_go_on()
         for identity, examples in wanted.items():
             slide = slides[identity]
             grid = slide.grid(bank.kind.mpp)

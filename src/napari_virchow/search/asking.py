@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
+from napari_virchow.foreground import go_first
 from napari_virchow.memory import recall_slide
 from napari_virchow.search.facts import Example, Kind, Options, Query
 from napari_virchow.search.history import QueryHistory
@@ -176,5 +177,6 @@ class Asking(ABC):
 
     def _after(self, changed: bool) -> int:
         if changed:
+            go_first()
             self.changed.emit(self.query)
         return self.refresh()
