@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,9 @@ def joined(device: torch.device) -> Iterator[torch.device]:
     try:
         yield device
     finally:
+        # What is sharded refers to itself and to the group, whose threads would outlive Python: the
+        # process then ends with "terminate called without an active exception", at times.
+        gc.collect()
         distributed.destroy_process_group()
 
 
