@@ -28,6 +28,7 @@ import torch
 from embedding import limits
 
 from napari_virchow.encoders import SPECS
+from napari_virchow.encoders.checking import least_cosine
 from napari_virchow.encoders.openvino import openvino_embedder
 from napari_virchow.encoders.specs import EncoderSpec
 from napari_virchow.encoders.vit import random_vit, vit_embedder
@@ -96,8 +97,7 @@ def measure(
             missing[way] = (str(error).splitlines() or [type(error).__name__])[0][:200]
             continue
         exact = made if exact is None else exact
-        lengths = np.linalg.norm(made, axis=1) * np.linalg.norm(exact, axis=1)
-        found[way] = embed, float(((made * exact).sum(1) / lengths).min()), [], []
+        found[way] = embed, least_cosine(made, exact), [], []
     for number in range(rounds):
         for embed, _, clock, cpu in list(found.values())[:: 1 if number % 2 else -1]:
             start = time.perf_counter(), time.process_time()

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from benchmarks.fp8 import uneven
 from safetensors.torch import save_file
 
 from napari_virchow import encoders
@@ -179,24 +180,12 @@ def test_normalisation_and_pooling_are_those_of_the_card():
     np.testing.assert_array_equal(only, both[:, :96])
 
 
-def realistic_vit(config: ViTConfig) -> torch.nn.Module:
-    """Return a model whose blocks matter as much as a trained one's: larger and uneven weights."""
-    model = random_vit(config, seed=4)
-    generator = torch.Generator().manual_seed(9)
-    for name, parameter in model.named_parameters():
-        if name.endswith("weight") and parameter.ndim == 2:
-            parameter.mul_(2.5)
-        elif parameter.ndim == 1:
-            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return model
-
-
 @pytest.mark.parametrize("name", ["virchow2g-mini", "h0-mini", "lunit-s16"])
 def test_bfloat16_points_the_same_way_as_float32(name):
     spec = SPECS[name]
     config = replace(spec.architecture, depth=6)
     tiles = make_tiles(3)
-    model = realistic_vit(config)
+    model = uneven(random_vit(config, seed=4))
     exact = vit_embedder(model, spec, "class+mean", "cpu")(tiles)
     fast = vit_embedder(model.lower(torch.bfloat16), spec, "class+mean", "cpu")(tiles)
     centred = [e - exact.mean(0) for e in (exact, fast)]  # what tells the tiles apart

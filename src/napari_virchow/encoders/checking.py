@@ -47,6 +47,12 @@ def check(encoder: Encoder) -> None:
         )
 
 
+def least_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Return the smallest cosine between rows of the same number, NaN where one is not finite."""
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(((a * b).sum(1) / lengths).min())
+
+
 def probe_tiles(px: int) -> NDArray[np.uint8]:
     """Return a tile of pink and violet blots and a white one, (2, px, px, 3)."""
     generator = np.random.default_rng(7)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_virchow.encoders import Encoder
-from napari_virchow.encoders.checking import SAME_COSINE, probe_tiles
+from napari_virchow.encoders.checking import SAME_COSINE, least_cosine, probe_tiles
 from napari_virchow.encoders.specs import EncoderUnavailable
 from napari_virchow.encoders.vit import Embed, embedder
 
@@ -60,8 +60,7 @@ def compile_encoder(encoder: Encoder) -> None:
             f"{encoder.spec.title} cannot be compiled ({why}): a CPU needs a C++ compiler such as "
             "g++ for it, a GPU needs Triton; install that, or leave --compile out."
         ) from error
-    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
-    cosine = ((found * expected).sum(1) / norms).min()
+    cosine = least_cosine(found, expected)
     if not cosine >= SAME_COSINE:  # NaN too
         raise EncoderUnavailable(
             f"{encoder.spec.title} embeds differently when it is compiled (cosine {cosine:.4f}): "
