@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import psutil
@@ -164,3 +165,10 @@ def test_every_gpu_has_a_process_that_sees_no_other():
         client.wait_for_workers(2, timeout=60)
         seen = client.run(os.getenv, "CUDA_VISIBLE_DEVICES")
     assert sorted(seen.values()) == ["3", "GPU-5f1c"]
+
+
+def test_the_dashboard_that_is_named_can_be_looked_at():
+    from napari_virchow.cohort.clusters import cluster_client
+
+    with cluster_client(workers=1) as client, urlopen(client.dashboard_link) as page:
+        assert b"Dask Diagnostic UI" in page.read()
